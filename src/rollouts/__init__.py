@@ -1,0 +1,88 @@
+"""Better prompts for LLM programs, within a hard budget, with an honest verdict."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rollouts.budget import Budget, Constraints
+    from rollouts.dtypes import (
+        Endpoint,
+        FewShotExample,
+        Message,
+        Metric,
+        Program,
+        PromptTemplate,
+        Sample,
+        Score,
+        Trajectory,
+    )
+    from rollouts.prompt_optimization import (
+        MIPROConfig,
+        OptimizationResult,
+        StudyOptions,
+        evaluate_template,
+        format_prompt,
+        run_mipro,
+    )
+    from rollouts.store import open_store
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "rollouts.budget": ("Budget", "Constraints"),
+    "rollouts.dtypes": (
+        "Endpoint",
+        "FewShotExample",
+        "Message",
+        "Metric",
+        "Program",
+        "PromptTemplate",
+        "Sample",
+        "Score",
+        "Trajectory",
+    ),
+    "rollouts.prompt_optimization": (
+        "MIPROConfig",
+        "OptimizationResult",
+        "StudyOptions",
+        "evaluate_template",
+        "format_prompt",
+        "run_mipro",
+    ),
+    "rollouts.store": ("open_store",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Budget",
+    "Constraints",
+    "Endpoint",
+    "FewShotExample",
+    "MIPROConfig",
+    "Message",
+    "Metric",
+    "OptimizationResult",
+    "Program",
+    "PromptTemplate",
+    "Sample",
+    "Score",
+    "StudyOptions",
+    "Trajectory",
+    "evaluate_template",
+    "format_prompt",
+    "open_store",
+    "run_mipro",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Names are loaded when they are first used, so that `import rollouts` stays light."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'rollouts' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,64 @@
+"""Keeps a budget hard through a sudden death of the process.
+
+A reservation lives in memory. Before a call leaves, something that outlives the process must say that the call may
+have been paid: the run's `authorised` spend. It is raised in steps of several calls, because each step is a commit.
+The next process starts with `Ledger(spent=authorised)`, so both together stay within the caps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rollouts.budget.ledger import Ledger
+from rollouts.budget.limits import Spend
+
+
+class Authorisation:
+    """A durable upper bound of what a run may have spent, kept ahead of its ledger. One per run and process.
+
+    `commit` stores a bound and returns only when it is durable; what it raises keeps the call from being sent. A step
+    covers what is committed, `headroom_calls` more calls like the one at hand and a 32nd of what is committed, but
+    never passes a cap: so a killed run loses at most that headroom of its budget, and a long run commits rarely.
+    A resource without a cap, where nothing can be lost, gets eight times the headroom.
+    """
+
+    def __init__(self, ledger: Ledger, commit: Callable[[Spend], None], *, headroom_calls: int = 16) -> None:
+        self._ledger, self._commit, self._headroom = ledger, commit, headroom_calls
+        self._authorised = Spend()
+
+    @property
+    def authorised(self) -> Spend:
+        """What was committed last by this process."""
+        return self._authorised
+
+    def cover(self, worst: Spend) -> None:
+        """Call it after reserving `worst` and before sending: commits a new bound when the old one is passed."""
+        if not self._ledger.within(self._authorised):
+            self._set(self._step(worst))
+
+    def close(self) -> None:
+        """Gives the headroom back. With no call in flight the bound is then exactly what was spent."""
+        self._set(self._ledger.committed)
+
+    def _set(self, bound: Spend) -> None:
+        if bound != self._authorised:
+            self._commit(bound)
+            self._authorised = bound
+
+    def _step(self, worst: Spend) -> Spend:
+        committed, calls = self._ledger.committed, self._headroom
+
+        def step(resource: str, each: int) -> int:
+            base: int = getattr(committed, resource)
+            headroom = each * calls + base // 32
+            left = self._ledger.left(resource)
+            return base + (8 * headroom if left is None else min(left, headroom))
+
+        return Spend(
+            micros=step("micros", worst.micros),
+            tokens=step("tokens", worst.tokens),
+            calls=step("calls", worst.calls),
+            # The study reserves rollouts, one for one or more calls.
+            rollouts=step("rollouts", 1),
+            seconds=committed.seconds,
+        )

@@ -1,0 +1,116 @@
+"""Training, validation and test sets that share nothing."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+
+from rollouts.datasets.rounding import controlled_rounding
+from rollouts.datasets.spec import text_of
+from rollouts.datasets.summary import contradictory, label_counts, same_inputs
+from rollouts.dtypes import Sample
+from rollouts.errors import ConfigError, DataError
+
+_SHOWN = 12
+
+
+def split(
+    samples: Sequence[Sample], sizes: Mapping[str, int | float], seed: int = 0, stratify: bool = True
+) -> dict[str, list[Sample]]:
+    """Shuffles `samples` and deals them out: name -> that many samples, in the order of `sizes`.
+
+    A size is a number of rows (int) or a share of the usable rows (float from 0 to 1, rounded down); what is left is
+    not used. Of rows with equal inputs (see `same_inputs`) the first is kept, so that no text is on two sides; where
+    their ground truths differ none is, because nobody can know the right one. `describe` reports both.
+
+    With `stratify`, and when the ground truths are labels (`label_counts`), each label's rows in each split are
+    within 1 of its share, at the exact sizes. The result depends on `samples` in their order, `sizes` and `seed`
+    alone. Raises ConfigError on a size that makes no sense, DataError when there are too few rows.
+    """
+    groups = same_inputs(samples)
+    usable = [group[0] for group in groups if not contradictory(group)]
+    counts = _row_counts(sizes, len(usable))
+    labels = label_counts(usable) if stratify else None
+    if sum(counts.values()) > len(usable):
+        raise _too_few(counts, len(samples), len(usable), labels)
+    rng = random.Random(seed)
+    shuffled = usable.copy()
+    rng.shuffle(shuffled)
+    if labels is None:
+        parts = _blocks(shuffled, list(counts.values()))
+    else:
+        parts = _stratified(shuffled, labels, list(counts.values()), rng)
+    return dict(zip(counts, parts, strict=True))
+
+
+def auto_sizes(n: int) -> dict[str, int]:
+    """Sizes of `train`, `val` and `test` for `n` usable rows, when the user states none.
+
+    30 % for training, at most 200; 35 % each for validation, at most 300, and test, at most 500. Under 9 rows there
+    is no test set, and validation gets the larger half. Raises DataError under 2 rows.
+    """
+    if n < 2:
+        raise DataError(f"the data set has {n} usable rows; at least 2 are needed, one to train on and one to validate")
+    if n < 9:
+        return {"train": n // 2, "val": n - n // 2, "test": 0}
+    train, val = round(0.3 * n), round(0.35 * n)
+    return {"train": min(200, train), "val": min(300, val), "test": min(500, n - train - val)}
+
+
+def _row_counts(sizes: Mapping[str, int | float], n: int) -> dict[str, int]:
+    counts = {}
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int | float) or not math.isfinite(size) or size < 0:
+            raise ConfigError(f"split {name!r} has size {size!r}; give a number of rows, or a share from 0.0 to 1.0")
+        if isinstance(size, float) and size > 1:
+            raise ConfigError(
+                f"split {name!r} has share {size}; a share is at most 1.0 (write {size:g} rows as an int)"
+            )
+        # The small addend undoes 0.29 * 100 = 28.999999999999996.
+        counts[name] = math.floor(size * n + 1e-9) if isinstance(size, float) else size
+    shares = math.fsum(size for size in sizes.values() if isinstance(size, float))
+    if shares > 1 + 1e-9:
+        raise ConfigError(f"the shares of the splits add up to {shares:g}; at most 1.0 is possible")
+    return counts
+
+
+def _blocks(samples: Sequence[Sample], counts: Sequence[int]) -> list[list[Sample]]:
+    parts, start = [], 0
+    for count in counts:
+        parts.append(list(samples[start : start + count]))
+        start += count
+    return parts
+
+
+def _stratified(
+    shuffled: Sequence[Sample], labels: Mapping[str, int], counts: Sequence[int], rng: random.Random
+) -> list[list[Sample]]:
+    by_label: dict[str, list[Sample]] = {label: [] for label in labels}
+    for sample in shuffled:
+        by_label[text_of(sample.ground_truth) or ""].append(sample)
+    # Which labels are rounded up follows their order: it must not favour the frequent ones.
+    order = sorted(labels)
+    rng.shuffle(order)
+    table = controlled_rounding([labels[label] for label in order], [*counts, len(shuffled) - sum(counts)])
+    parts: list[list[Sample]] = [[] for _ in counts]
+    for label, row in zip(order, table, strict=True):
+        for part, block in zip(parts, _blocks(by_label[label], row[:-1]), strict=True):
+            part.extend(block)
+    for part in parts:
+        rng.shuffle(part)
+    return parts
+
+
+def _too_few(counts: Mapping[str, int], rows: int, usable: int, labels: Mapping[str, int] | None) -> DataError:
+    needed = sum(counts.values())
+    wanted = " + ".join(f"{name} {count}" for name, count in counts.items())
+    dropped = f" ({rows} less {rows - usable} duplicates or contradictions)" if rows > usable else ""
+    message = f"the splits need {needed} rows ({wanted}), the data set has {usable}{dropped}"
+    if labels:
+        shown = [
+            f"{label} {-(-count * needed // usable)} (has {count})" for label, count in list(labels.items())[:_SHOWN]
+        ]
+        more = f" and {len(labels) - _SHOWN} more labels" if len(labels) > _SHOWN else ""
+        message += f"; per label that is {', '.join(shown)}{more}"
+    return DataError(f"{message}; ask for smaller splits or add rows")

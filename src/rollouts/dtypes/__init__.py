@@ -1,0 +1,73 @@
+"""Frozen values and protocols that every other room speaks in. No I/O, clock or randomness here."""
+
+from rollouts.dtypes.digests import canonical_json, digest, digest_of
+from rollouts.dtypes.endpoint import Endpoint, Price, Sampling
+from rollouts.dtypes.messages import (
+    Choices,
+    JsonSchema,
+    Message,
+    Request,
+    Response,
+    ResponseFormat,
+    Tool,
+    ToolCall,
+    Usage,
+)
+from rollouts.dtypes.prompts import (
+    Agent,
+    FewShotExample,
+    Program,
+    PromptTemplate,
+    check_placeholders,
+    fill,
+    placeholders,
+    render,
+)
+from rollouts.dtypes.scoring import (
+    Call,
+    Environment,
+    EnvironmentFactory,
+    Evaluation,
+    Failure,
+    Metric,
+    Sample,
+    Score,
+    ScoreFn,
+    Trajectory,
+)
+
+__all__ = [
+    "Agent",
+    "Call",
+    "Choices",
+    "Endpoint",
+    "Environment",
+    "EnvironmentFactory",
+    "Evaluation",
+    "Failure",
+    "FewShotExample",
+    "JsonSchema",
+    "Message",
+    "Metric",
+    "Price",
+    "Program",
+    "PromptTemplate",
+    "Request",
+    "Response",
+    "ResponseFormat",
+    "Sample",
+    "Sampling",
+    "Score",
+    "ScoreFn",
+    "Tool",
+    "ToolCall",
+    "Trajectory",
+    "Usage",
+    "canonical_json",
+    "check_placeholders",
+    "digest",
+    "digest_of",
+    "fill",
+    "placeholders",
+    "render",
+]

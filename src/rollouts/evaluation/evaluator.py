@@ -1,0 +1,254 @@
+"""Many (program, sample) pairs: known ones from the store, the rest run with bounded concurrency and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rollouts.budget import Ledger, Spend
+from rollouts.dtypes import Evaluation, Failure, Metric, Program, Sample, Score, Usage
+from rollouts.errors import BudgetExhausted
+from rollouts.evaluation.failures import FailureLimit
+from rollouts.evaluation.rollout import Task, evaluate_sample, rollout_key
+from rollouts.executors import Executor
+from rollouts.llm.client import Client
+from rollouts.store.base import ProgramRow, RolloutRow, Store, UseRow
+
+_ONE_ROLLOUT = Spend(rollouts=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One program on one sample; `repeat` tells apart wished repetitions."""
+
+    program: Program
+    sample: Sample
+    repeat: int = 0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What an evaluator has done so far; read it at any time."""
+
+    done: int = 0
+    failed: int = 0
+    cached: int = 0
+    queued: int = 0
+    by_phase: dict[str, int] = field(default_factory=dict)
+    spent: Spend = field(default_factory=Spend)
+
+
+class Evaluator:
+    """Evaluates cells for one run.
+
+    `store` None means that nothing is looked up or recorded. After `stop`, cells that have not started are returned as
+    missing; those in flight end normally.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        clients: Mapping[str, Client],
+        *,
+        executor: Executor,
+        ledger: Ledger,
+        store: Store | None = None,
+        run_id: str = "",
+        failure_limit: FailureLimit | None = None,
+    ) -> None:
+        self.task, self.clients, self.executor = task, clients, executor
+        self.ledger, self.store, self.run_id = ledger, store, run_id
+        self.failure_limit = failure_limit or FailureLimit()
+        self.progress = Progress()
+        self._running: dict[str, asyncio.Future[Evaluation]] = {}
+        self._programs: set[str] = set()
+        self._stopped: str | None = None
+
+    def stop(self, reason: str) -> None:
+        """Lets no further rollout start."""
+        self._stopped = reason
+
+    async def evaluate(self, cells: Sequence[Cell], *, phase: str = "task", priority: int = 0) -> list[Evaluation]:
+        """One evaluation per cell, in their order.
+
+        Raises the errors that end a run: see `evaluate_sample`, and TooManyFailures.
+        """
+        keys = [rollout_key(cell.program, cell.sample, self.task, cell.repeat) for cell in cells]
+        known = self._known(keys)
+        out: list[Evaluation | None] = [None] * len(cells)
+        todo: list[int] = []
+        for index, key in enumerate(keys):
+            row = known.get(key)
+            if row is None:
+                todo.append(index)
+            else:
+                out[index] = _from_row(row, cells[index])
+        self.progress.cached += len(cells) - len(todo)
+        self.progress.queued += len(todo)
+        self._note_programs(cells, todo)
+
+        async def job(index: int) -> Evaluation:
+            try:
+                return await self._once(keys[index], cells[index], phase)
+            finally:
+                self.progress.queued -= 1
+
+        for index, evaluation in zip(todo, await self.executor.map(job, todo, priority=priority), strict=True):
+            out[index] = evaluation
+        return [evaluation for evaluation in out if evaluation is not None]
+
+    def known(self, cells: Sequence[Cell]) -> list[Evaluation]:
+        """The scored evaluations that are already stored for `cells`; runs nothing."""
+        if self.store is None:
+            return []
+        keys = [rollout_key(cell.program, cell.sample, self.task, cell.repeat) for cell in cells]
+        rows = self.store.rollouts(keys)
+        return [_from_row(rows[key], cell) for key, cell in zip(keys, cells, strict=True) if key in rows]
+
+    def _known(self, keys: Sequence[str]) -> Mapping[str, RolloutRow]:
+        if self.store is None:
+            return {}
+        known = self.store.rollouts(keys)
+        foreign = [UseRow(run_id=self.run_id, key=key) for key, row in known.items() if row.run_id != self.run_id]
+        if foreign:
+            self.store.record(*foreign)
+        return known
+
+    def _note_programs(self, cells: Sequence[Cell], todo: Sequence[int]) -> None:
+        """Stores each program once, so that a rollout's prompt can be shown again from its digest."""
+        if self.store is None:
+            return
+        for index in todo:
+            program = cells[index].program
+            if program.digest not in self._programs:
+                self._programs.add(program.digest)
+                modules = {name: template.to_json() for name, template in program.modules.items()}
+                self.store.record(ProgramRow(digest=program.digest, modules=modules))
+
+    async def _once(self, key: str, cell: Cell, phase: str) -> Evaluation:
+        """The rollout, or the result of the same rollout that is already running."""
+        while (running := self._running.get(key)) is not None:
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                if not running.cancelled():
+                    raise
+        if self._stopped is not None:
+            return _missing(key, cell, self._stopped)
+        future: asyncio.Future[Evaluation] = asyncio.get_running_loop().create_future()
+        self._running[key] = future
+        try:
+            evaluation = await self._run(key, cell, phase)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                future.cancel()
+            else:
+                future.set_exception(error)
+                future.exception()
+            raise
+        else:
+            future.set_result(evaluation)
+            return evaluation
+        finally:
+            del self._running[key]
+
+    async def _run(self, key: str, cell: Cell, phase: str) -> Evaluation:
+        ledger = self.ledger
+        try:
+            reservation = ledger.reserve(_ONE_ROLLOUT, phase=f"task/{phase}")
+        except BudgetExhausted as error:
+            return _missing(key, cell, str(error))
+        used = _ONE_ROLLOUT
+        try:
+            evaluation = await evaluate_sample(
+                cell.program, cell.sample, self.task, self.clients, repeat=cell.repeat, phase=f"task/{phase}"
+            )
+            if evaluation.failure is not None and evaluation.failure.stage == "budget":
+                used = Spend()
+        finally:
+            ledger.settle(reservation, used)
+        if used.rollouts:
+            self._record(evaluation, phase)
+            self.failure_limit.count(evaluation.failure)
+        return evaluation
+
+    def _record(self, evaluation: Evaluation, phase: str) -> None:
+        progress = self.progress
+        progress.done += 1
+        progress.failed += evaluation.failure is not None
+        progress.by_phase[phase] = progress.by_phase.get(phase, 0) + 1
+        progress.spent = progress.spent + Spend(
+            micros=evaluation.cost_micros,
+            tokens=evaluation.usage.total_tokens,
+            calls=evaluation.calls,
+            rollouts=1,
+            seconds=evaluation.latency_s,
+        )
+        if self.store is not None:
+            self.store.record(_to_row(evaluation, self.run_id))
+
+
+def _missing(key: str, cell: Cell, reason: str) -> Evaluation:
+    return Evaluation(
+        key=key,
+        program=cell.program.digest,
+        sample_id=cell.sample.id,
+        repeat=cell.repeat,
+        failure=Failure(kind="BudgetExhausted", message=reason, stage="budget"),
+    )
+
+
+def _to_row(evaluation: Evaluation, run_id: str) -> RolloutRow:
+    data: dict[str, Any] = {}
+    score = evaluation.score
+    if score is not None:
+        data["metrics"] = [[m.name, m.value, m.weight] for m in score.metrics]
+        if score.feedback:
+            data["feedback"] = score.feedback
+        if score.modules:
+            data["modules"] = dict(score.modules)
+    trajectory = evaluation.trajectory
+    if trajectory is not None and evaluation.calls > 1:
+        data["calls"] = [[c.module, c.usage.prompt_tokens, c.usage.completion_tokens] for c in trajectory.calls]
+        data["messages"] = [message.to_json() for message in trajectory.messages]
+    failure = evaluation.failure
+    usage = evaluation.usage
+    return RolloutRow(
+        key=evaluation.key,
+        run_id=run_id,
+        program=evaluation.program,
+        sample_id=evaluation.sample_id,
+        repeat=evaluation.repeat,
+        score=None if score is None else score.value,
+        output=evaluation.output,
+        failure=None if failure is None else {"kind": failure.kind, "message": failure.message, "stage": failure.stage},
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        cost_micros=evaluation.cost_micros,
+        latency_s=evaluation.latency_s,
+        data=data,
+        created_at=time.time(),
+    )
+
+
+def _from_row(row: RolloutRow, cell: Cell) -> Evaluation:
+    metrics = tuple(Metric(str(name), float(value), float(weight)) for name, value, weight in row.data["metrics"])
+    return Evaluation(
+        key=row.key,
+        program=row.program,
+        sample_id=cell.sample.id,
+        repeat=row.repeat,
+        score=Score(metrics=metrics, feedback=row.data.get("feedback"), modules=row.data.get("modules", {})),
+        output=row.output,
+        usage=Usage(
+            prompt_tokens=row.prompt_tokens, completion_tokens=row.completion_tokens, cached_tokens=row.cached_tokens
+        ),
+        cost_micros=row.cost_micros,
+        latency_s=row.latency_s,
+        calls=len(row.data.get("calls", ())) or 1,
+        cached=True,
+    )

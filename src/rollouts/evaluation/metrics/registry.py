@@ -1,0 +1,117 @@
+"""From a metric's name, as written in a config or on the command line, to the score function."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+from rollouts.dtypes import ScoreFn
+from rollouts.errors import ConfigError
+from rollouts.evaluation.metrics.judge import llm_judge
+from rollouts.evaluation.metrics.numeric import numeric_match
+from rollouts.evaluation.metrics.structured import json_schema
+from rollouts.evaluation.metrics.text import contains, exact_match, f1, regex
+
+METRICS: dict[str, Callable[..., ScoreFn]] = {
+    "contains": contains,
+    "exact_match": exact_match,
+    "f1": f1,
+    "json_schema": json_schema,
+    "llm_judge": llm_judge,
+    "numeric_match": numeric_match,
+    "regex": regex,
+}
+"""The built-in metrics: name -> factory that takes the metric's options."""
+
+
+def resolve_metric(metric: str | ScoreFn, **options: Any) -> ScoreFn:
+    """The score function behind a name, an import path or a callable.
+
+    - A name of `METRICS` (`exact_match` or `exact-match`): the factory is called with `options`.
+    - `package.module:function`: imported, with the working directory on the path. Without options it is the score
+      function itself; with options it is a factory that is called with them and returns one.
+    - A callable is returned as it is, and takes no options.
+
+    Raises ConfigError that says what was not found or does not fit, with the nearest known names. An error inside the
+    user's module other than a failed import is passed on as it is.
+    """
+    if not isinstance(metric, str):
+        if not callable(metric):
+            raise ConfigError(
+                f"a metric is a name or a function (trajectory, sample) -> Score, not {type(metric).__name__}"
+            )
+        if options:
+            raise ConfigError(f"options {sorted(options)} need a metric named by text; this one is already a function")
+        return metric
+    name = metric.strip()
+    if ":" in name:
+        found = import_object(name)
+        return _built(name, found, options) if options else _callable(name, found)
+    factory = METRICS.get(name.lower().replace("-", "_"))
+    if factory is None:
+        raise ConfigError(_unknown(name))
+    return _built(name, factory, options)
+
+
+def import_object(path: str) -> Any:
+    """What `package.module:attribute` names, the working directory being on the path. Raises ConfigError."""
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute or "/" in module_name or module_name.endswith(".py"):
+        raise ConfigError(
+            f"{path!r} must be 'package.module:function', for example 'my_metrics:score' for my_metrics.py"
+        )
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as missing:
+        if missing.name and (module_name == missing.name or module_name.startswith(missing.name + ".")):
+            raise ConfigError(
+                f"{path!r}: there is no module {missing.name!r} in {here} or among the installed packages"
+            ) from None
+        raise ConfigError(f"{path!r}: the module needs {missing.name!r}, which is not installed") from missing
+    except (ImportError, SyntaxError) as problem:
+        raise ConfigError(f"{path!r}: the module can't be imported: {problem}") from problem
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = _near(part, [name for name in dir(found) if not name.startswith("_")])
+            raise ConfigError(f"{path!r}: the module {module_name!r} has no {attribute!r}{near}")
+        found = getattr(found, part)
+    return found
+
+
+def _built(name: str, factory: Any, options: dict[str, Any]) -> ScoreFn:
+    _callable(name, factory)
+    try:
+        signature = inspect.signature(factory)
+        signature.bind(**options)
+    except ValueError:  # a callable without a signature: let the call itself say what is wrong
+        pass
+    except TypeError as problem:
+        raise ConfigError(f"metric {name!r}: {problem}; it takes {signature}") from None
+    return _callable(name, factory(**options))
+
+
+def _callable(name: str, found: Any) -> ScoreFn:
+    if not callable(found):
+        raise ConfigError(f"metric {name!r} is a {type(found).__name__}, not a function (trajectory, sample) -> Score")
+    return cast(ScoreFn, found)
+
+
+def _unknown(name: str) -> str:
+    module, dot, attribute = name.rpartition(".")
+    hint = f"; for your own function write '{module}:{attribute}'" if dot and attribute != "py" else ""
+    own = hint or "; for your own function write 'package.module:function'"
+    return f"unknown metric {name!r}{_near(name, list(METRICS))} (known: {', '.join(sorted(METRICS))}){own}"
+
+
+def _near(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,229 @@
+"""One program on one sample: run it, score it, and turn what goes wrong into a `Failure`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rollouts.agents import AgentLimits, run_agent
+from rollouts.dtypes import (
+    Agent,
+    Call,
+    Endpoint,
+    EnvironmentFactory,
+    Evaluation,
+    Failure,
+    Program,
+    PromptTemplate,
+    Request,
+    ResponseFormat,
+    Sample,
+    Score,
+    ScoreFn,
+    Trajectory,
+    Usage,
+    digest,
+    render,
+)
+from rollouts.errors import (
+    AuthenticationFailed,
+    BudgetExhausted,
+    ConfigError,
+    EvaluationError,
+    ModelNotFound,
+    RolloutsError,
+    StoreError,
+)
+from rollouts.evaluation.metrics import metric_identity, to_score
+from rollouts.llm.client import Client
+
+FATAL = (AuthenticationFailed, ModelNotFound, ConfigError, StoreError)
+"""Errors that every other rollout of the run would meet too: they end the run at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """How rollouts of one run are made and scored.
+
+    `endpoint` is the model; `endpoints` overrides it for some modules. `metric_id` names the score function in keys
+    (default: worked out from the function's name and source). `timeout_s` bounds one rollout, scoring included.
+    """
+
+    endpoint: Endpoint
+    score_fn: ScoreFn
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    metric_id: str = ""
+    environment_factory: EnvironmentFactory | None = None
+    response_format: ResponseFormat | None = None
+    timeout_s: float | None = None
+    limits: AgentLimits = field(default_factory=AgentLimits)
+
+    @property
+    def digest(self) -> str:
+        """Content key of everything but program and sample that decides a rollout's score."""
+        cached = self.__dict__.get("_digest")
+        if cached is None:
+            parts = [self.endpoint.digest, self.metric_id or metric_identity(self.score_fn)]
+            for name in sorted(self.endpoints):
+                parts += [name, self.endpoints[name].digest]
+            if self.environment_factory is not None:
+                factory = self.environment_factory
+                parts.append(f"{factory.__module__}.{getattr(factory, '__qualname__', type(factory).__qualname__)}")
+            if self.response_format is not None:
+                parts.append(repr(self.response_format))
+            cached = digest(*parts)
+            self.__dict__["_digest"] = cached
+        return str(cached)
+
+
+def rollout_key(program: Program, sample: Sample, task: Task, repeat: int = 0) -> str:
+    """The one key of a rollout: program, sample, endpoint with sampling, metric, repeat."""
+    return digest(program.digest, sample.digest, task.digest, str(repeat))
+
+
+class _Module:
+    """One module of a program while it runs on one sample; notes every call it makes."""
+
+    __slots__ = ("_calls", "_clients", "_name", "_phase", "_repeat", "_sample", "_task", "_template")
+
+    def __init__(
+        self, name: str, template: PromptTemplate, task: Task, clients: Mapping[str, Client], calls: list[Call]
+    ) -> None:
+        self._name, self._template, self._task, self._clients, self._calls = name, template, task, clients, calls
+        self._phase, self._repeat = "task", 0
+        self._sample: Sample | None = None
+
+    def bind(self, sample: Sample, phase: str, repeat: int) -> _Module:
+        self._sample, self._phase, self._repeat = sample, phase, repeat
+        return self
+
+    async def __call__(self, values: Mapping[str, Any]) -> Trajectory:
+        task = self._task
+        endpoint = task.endpoints.get(self._name, task.endpoint)
+        request = Request(
+            endpoint=endpoint,
+            messages=render(self._template, values),
+            response_format=task.response_format,
+            repeat=self._repeat,
+            phase=self._phase,
+        )
+        client = self._clients[endpoint.connection]
+        if task.environment_factory is None:
+            trajectory = await run_agent(request, client, module=self._name)
+        else:
+            environment = task.environment_factory(dict(values))
+            try:
+                trajectory = await run_agent(
+                    request, client, module=self._name, environment=environment, limits=task.limits
+                )
+            finally:
+                await environment.close()
+        self._calls.extend(trajectory.calls)
+        return trajectory
+
+
+async def evaluate_sample(
+    program: Program | PromptTemplate,
+    sample: Sample,
+    task: Task,
+    clients: Mapping[str, Client],
+    *,
+    repeat: int = 0,
+    phase: str = "task",
+) -> Evaluation:
+    """Runs `program` on `sample` and scores the outcome.
+
+    `clients` maps `endpoint.connection` to a client. What goes wrong with this rollout (a call, the metric, the time
+    limit) becomes the evaluation's `failure`; `BudgetExhausted` becomes a failure of stage `budget`, which means that
+    the rollout did not take place. Errors that every rollout would meet (`FATAL`) are raised.
+    """
+    if isinstance(program, PromptTemplate):
+        program = Program.single(program)
+    calls: list[Call] = []
+    agents: dict[str, Agent] = {
+        name: _Module(name, template, task, clients, calls).bind(sample, phase, repeat)
+        for name, template in program.modules.items()
+    }
+    key = rollout_key(program, sample, task, repeat)
+    stage = "call"
+    trajectory: Trajectory | None = None
+    score: Score | None = None
+    failure: Failure | None = None
+    try:
+        async with asyncio.timeout(task.timeout_s):
+            answer = await program.run(sample, agents)
+            trajectory = _trajectory(answer, calls)
+            stage = "score"
+            score = await _score(task.score_fn, trajectory, sample)
+    except FATAL:
+        raise
+    except TimeoutError:
+        failure = Failure(kind="RolloutTimeout", message=f"no result within {task.timeout_s:g} s", stage="timeout") if (
+            task.timeout_s is not None
+        ) else Failure(kind="TimeoutError", message="the program or the metric timed out", stage=stage)
+    except BudgetExhausted as error:
+        failure = Failure(kind="BudgetExhausted", message=str(error), stage="budget")
+    except Exception as error:  # noqa: BLE001 - the one boundary where a failed rollout becomes data
+        failure = _failure(error, stage)
+    return _evaluation(key, program, sample, repeat, trajectory, score, failure, calls)
+
+
+def _trajectory(answer: Trajectory | str, calls: list[Call]) -> Trajectory:
+    if isinstance(answer, str):
+        return Trajectory(messages=(), output=answer, calls=tuple(calls))
+    if len(answer.calls) != len(calls):
+        return Trajectory(messages=answer.messages, output=answer.output, calls=tuple(calls))
+    return answer
+
+
+async def _score(score_fn: ScoreFn, trajectory: Trajectory, sample: Sample) -> Score:
+    result = score_fn(trajectory, sample)
+    if inspect.isawaitable(result):
+        result = await result
+    score = to_score(result)
+    if not math.isfinite(score.value):
+        raise EvaluationError(
+            f"the metric returned {score.value} for sample {sample.id!r}; return a finite number between 0 and 1"
+        )
+    return score
+
+
+def _failure(error: Exception, stage: str) -> Failure:
+    message = str(error) if isinstance(error, RolloutsError) else f"{error}" or repr(error)
+    return Failure(kind=type(error).__name__, message=message[:2000], stage=stage)
+
+
+def _evaluation(
+    key: str,
+    program: Program,
+    sample: Sample,
+    repeat: int,
+    trajectory: Trajectory | None,
+    score: Score | None,
+    failure: Failure | None,
+    calls: list[Call],
+) -> Evaluation:
+    usage, cost, latency = Usage(), 0, 0.0
+    if len(calls) == 1:
+        usage, cost, latency = calls[0].usage, calls[0].cost_micros, calls[0].latency_s
+    else:
+        for call in calls:
+            usage, cost, latency = usage + call.usage, cost + call.cost_micros, latency + call.latency_s
+    return Evaluation(
+        key=key,
+        program=program.digest,
+        sample_id=sample.id,
+        repeat=repeat,
+        score=score if failure is None else None,
+        failure=failure,
+        output=trajectory.output if trajectory is not None else "",
+        usage=usage,
+        cost_micros=cost,
+        latency_s=latency,
+        calls=len(calls),
+        trajectory=trajectory,
+    )

@@ -1,0 +1,185 @@
+"""The job file: the `[prompt_learning]` table and its search settings.
+
+`rollouts.experiments.loading` reads files into these models; `config_convert` turns them into plain values.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rollouts.experiments import config_compat as compat
+from rollouts.experiments.config_base import Table, setting
+from rollouts.experiments.config_tables import (
+    DatasetTable,
+    InitialPromptTable,
+    PolicyTable,
+    ProposerTable,
+    ScoreTable,
+)
+
+
+class MiproTable(Table):
+    """The MIPRO search: instructions and demonstrations, chosen together by Bayesian optimization."""
+
+    no_effect = compat.MIPRO
+    moved = compat.MIPRO_MOVED
+    num_iterations: int = setting(10, "Trials of the search.", aliases=("num_trials",), ge=1)
+    num_candidates: int | None = setting(
+        None,
+        "Instructions to propose in all, beside your own.",
+        shown="`num_bootstrap_seeds` x `num_instructions_per_module`",
+        ge=0,
+    )
+    num_bootstrap_seeds: int = setting(
+        3, "Bootstrap samples of the training rows that proposals are grounded in.", ge=1
+    )
+    num_instructions_per_module: int = setting(4, "Instructions proposed for each bootstrap sample.", ge=1)
+    num_demos: int = setting(
+        2,
+        "Most demonstrations of each kind in a prompt: from good answers, and from labelled rows; 0 for none.",
+        shown="2, or the larger of the two limits below where one is set",
+        ge=0,
+    )
+    max_bootstrapped_demos: int | None = setting(
+        None, "Most demonstrations taken from the task model's own good answers.", shown="`num_demos`", ge=0
+    )
+    max_labeled_demos: int | None = setting(
+        None, "Most demonstrations taken from labelled rows.", shown="`num_demos`", ge=0
+    )
+    num_demo_sets: int = setting(
+        12, "Demonstration sets to choose from, beside none and your own.", aliases=("max_demo_sets",), ge=1
+    )
+    bootstrap_threshold: float = setting(
+        1.0,
+        "Least score of a rollout whose answer may become a demonstration.",
+        aliases=("few_shot_score_threshold",),
+        ge=0,
+        le=1,
+    )
+    minibatch_size: int = setting(35, "Validation rows that one trial is scored on.", aliases=("batch_size",), ge=1)
+    full_eval_every: int = setting(
+        0,
+        "Trials between two evaluations of the leader on all validation rows; 0 for only at the end.",
+        aliases=("full_eval_every_k",),
+        ge=0,
+    )
+    top_k: int = setting(2, "Candidates that reach the final full evaluation.", ge=1)
+    optimize_instructions: bool = setting(True, "Search over instructions.")
+    optimize_demos: bool = setting(True, "Search over demonstrations.")
+    proposal_rounds: int = setting(
+        2, "Times that instructions are proposed; later rounds see what earlier ones scored.", ge=1
+    )
+    max_instruction_tokens: int = setting(600, "Most tokens of a proposed instruction; longer ones are rejected.", ge=1)
+    selector: Literal["tpe", "random"] = setting(
+        "tpe", "Rule that chooses the next trial: Bayesian optimization, or chance for comparison."
+    )
+    mode: Literal["offline", "online"] = setting("offline", "Only `offline` works here.")
+
+
+class TerminationTable(Table):
+    """When the run stops. Caps are hard: what a call may take at worst is reserved before it leaves."""
+
+    no_effect = compat.TERMINATION
+    budget: int | None = setting(
+        None,
+        "Most rollouts: runs of the task on a row that were not already known.",
+        aliases=("max_rollouts",),
+        shown="1000 where no other cap is set",
+        ge=1,
+    )
+    max_calls: int | None = setting(None, "Most calls to any model, retries counted.", shown="no cap", ge=1)
+    max_tokens: int | None = setting(
+        None, "Most tokens of all calls, prompt and answer together.", shown="no cap", ge=1
+    )
+    max_cost_usd: float | None = setting(
+        None, "Most dollars for all calls: task, judge, proposer, retries.", shown="no cap", ge=0
+    )
+    max_time_seconds: float | None = setting(
+        None, "Most seconds of wall-clock time.", aliases=("max_seconds",), shown="no cap", gt=0
+    )
+    max_trials: int | None = setting(
+        None, "Most trials; the smaller of this and `mipro.num_iterations` holds.", shown="no cap", ge=1
+    )
+    target_score: float | None = setting(
+        None, "Stop once the best candidate reaches this validation score.", shown="none"
+    )
+    patience: int | None = setting(
+        None,
+        "Stop after so many trials without a better candidate.",
+        aliases=("max_trials_without_improvement",),
+        shown="none",
+        ge=1,
+    )
+
+
+class ConstraintsTable(Table):
+    """What the prompt that ships must satisfy."""
+
+    max_prompt_tokens: int | None = setting(
+        None,
+        "Most tokens of the prompt without the row; longer candidates are rejected unpaid.",
+        shown="no limit",
+        ge=1,
+    )
+    max_latency_s: float | None = setting(
+        None, "Seconds after which a rollout is cut and counts as failed.", shown="no limit", gt=0
+    )
+    max_p95_latency_s: float | None = setting(
+        None, "Most seconds for the 95th percentile of a rollout's latency.", shown="no limit", gt=0
+    )
+    max_cost_per_call_usd: float | None = setting(
+        None, "Most dollars for one rollout, on average.", shown="no limit", ge=0
+    )
+
+
+class ExecutionTable(Table):
+    """How the work is run."""
+
+    slots: int | None = setting(
+        None, "Rollouts in flight at once.", aliases=("max_concurrent",), shown="chosen by the provider", ge=1
+    )
+    rollout_timeout_s: float | None = setting(
+        None, "Seconds after which a whole rollout is given up, retries and all.", shown="no limit", gt=0
+    )
+    store: str | None = setting(
+        None,
+        "Where results are kept: an SQLite file, relative to the working directory, or a database URL, no password.",
+        shown="the store of the working directory",
+        min_length=1,
+    )
+
+
+class JobConfig(Table):
+    """One optimization job."""
+
+    no_effect = compat.JOB
+    moved = compat.JOB_MOVED
+    algorithm: Literal["mipro", "gepa"] = setting("mipro", "Search algorithm. `gepa` is not available yet.")
+    name: str | None = setting(None, "Name of the run in lists and reports.", shown="the file's name", min_length=1)
+    seed: int = setting(0, "Seed of every random choice.", aliases=("rng_seed",), ge=0)
+    description: str = setting("", "What the prompt is for, in a sentence; the proposer reads it.")
+    results_folder: str | None = setting(
+        None,
+        "Folder for the results, relative to the working directory.",
+        shown="`results/` and the run's name",
+        min_length=1,
+    )
+    task_app_url: str | None = setting(
+        None, "Address of a task app. Task apps come with the service: here, set a data set.", aliases=("localapi_url",)
+    )
+    dataset: DatasetTable | None = setting(None, "The data set.")
+    initial_prompt: InitialPromptTable = setting(InitialPromptTable(), "The starting prompt.")
+    score: ScoreTable = setting(ScoreTable(), "The score.")
+    policy: PolicyTable = setting(PolicyTable(), "The task model.")
+    proposer: ProposerTable = setting(ProposerTable(), "The model that writes instructions.")
+    mipro: MiproTable = setting(MiproTable(), "The MIPRO search.")
+    termination_config: TerminationTable = setting(TerminationTable(), "Caps and stopping rules.")
+    constraints: ConstraintsTable = setting(ConstraintsTable(), "Limits of the shipped prompt.")
+    execution: ExecutionTable = setting(ExecutionTable(), "How the work is run.")
+
+
+class ConfigFile(Table):
+    """A whole job file."""
+
+    no_effect = compat.FILE
+    prompt_learning: JobConfig = setting(JobConfig(), "The job.", aliases=("policy_optimization",))

@@ -1,0 +1,184 @@
+"""What a job file must satisfy beyond types: settings that contradict each other, and what cannot run here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from rollouts.datasets.spec import BUILT_IN, is_built_in
+from rollouts.dtypes import Endpoint, check_placeholders, placeholders
+from rollouts.errors import ConfigError
+from rollouts.experiments.config import JobConfig
+from rollouts.experiments.config_convert import most_demos, to_dataset, to_endpoint, to_judge, to_proposer, to_template
+from rollouts.experiments.config_errors import Problem, is_secret
+from rollouts.experiments.config_tables import DatasetTable, EndpointTable
+from rollouts.llm.registry import spec_of
+
+_JOB = "prompt_learning."
+
+
+def check(job: JobConfig) -> list[Problem]:
+    """All contradictions of a job whose settings are each valid."""
+    return [
+        Problem(key=_JOB + key, message=message)
+        for checks in (_algorithm, _dataset, _prompt, _score, _models, _mipro, _store)
+        for key, message in checks(job)
+    ]
+
+
+Found = Iterator[tuple[str, str]]
+
+
+def _algorithm(job: JobConfig) -> Found:
+    if job.algorithm == "gepa":
+        yield "algorithm", 'gepa is not available yet; set algorithm = "mipro"'
+    if job.mipro.mode == "online":
+        yield "mipro.mode", 'online mode comes with the service; leave it out, or set mode = "offline"'
+
+
+def _dataset(job: JobConfig) -> Found:
+    data = job.dataset
+    if data is None:
+        if job.task_app_url is not None:
+            yield "task_app_url", "task apps come with the service; set [prompt_learning.dataset] to run the task here"
+        else:
+            yield "dataset", "missing; name the file with your examples in [prompt_learning.dataset] path"
+        return
+    sources = [name for name in ("path", "name", "train_path") if getattr(data, name) is not None]
+    if not sources:
+        yield "dataset.path", "missing; set path, name, or train_path"
+    for first, second in pairwise(sources):
+        yield f"dataset.{second}", f"{first} already names the rows; keep one of the two"
+    if data.data_dir is not None and data.name is None:
+        yield "dataset.data_dir", "is the folder in which `name` is looked for, but no name is set"
+    yield from _sizes(data)
+    if data.name is not None and not is_built_in(data.name):
+        yield "dataset.name", f"no built-in data set {data.name!r}; they are {', '.join(BUILT_IN)}; files go into path"
+    new = set(data.rename_labels.values())
+    for label in data.labels or ():
+        if label in data.rename_labels and label not in new:
+            yield "dataset.labels", f"{label!r} is renamed to {data.rename_labels[label]!r}; write the new name"
+    if len(sources) == 1:
+        yield from _readable("dataset", lambda: to_dataset(job, Path()))
+
+
+def _sizes(data: DatasetTable) -> Found:
+    shares: dict[str, float] = {}
+    for part in ("train", "val", "test"):
+        size = getattr(data, part)
+        own_file = getattr(data, f"{part}_path") is not None
+        if isinstance(size, float) and not own_file:
+            shares[part] = size
+    total = sum(shares.values())
+    if total > 1 + 1e-9:
+        text = " + ".join(f"{part} {share:g}" for part, share in shares.items())
+        yield f"dataset.{next(iter(shares))}", f"the shares add up to {total:g} ({text}); they may be at most 1"
+    rows = sum(size for part in ("train", "val", "test") if type(size := getattr(data, part)) is int)
+    whole = not (data.train_path or data.val_path or data.test_path)
+    if whole and data.limit is not None and rows > data.limit:
+        yield "dataset.limit", f"{data.limit} rows are read, but train, val and test ask for {rows}"
+
+
+def _prompt(job: JobConfig) -> Found:
+    prompt = job.initial_prompt
+    if prompt.messages is not None and (prompt.system is not None or prompt.user is not None):
+        yield "initial_prompt.messages", "the prompt is given twice: as messages, and as system or user; keep one"
+        return
+    if job.dataset is None:
+        return
+    try:
+        template = to_template(job)
+        if job.dataset.inputs is not None:
+            check_placeholders(template, list(job.dataset.inputs))
+    except ConfigError as error:
+        yield "initial_prompt", str(error)
+        return
+    text = f"{template.system}\n{template.user_template}"
+    for n, span in enumerate(prompt.frozen):
+        if span not in template.system and span not in template.user_template:
+            yield f"initial_prompt.frozen[{n}]", f"{span!r} does not stand in the prompt"
+    for name, need in prompt.wildcards.items():
+        if need == "REQUIRED" and name not in placeholders(text):
+            yield f"initial_prompt.wildcards.{name}", f"the prompt does not use {{{name}}}, which is REQUIRED"
+
+
+def _score(job: JobConfig) -> Found:
+    score = job.score
+    if score.judge is not None and score.metric not in (None, "judge"):
+        yield (
+            "score.judge",
+            f'is used by metric = "judge" alone, and the metric is {score.metric!r}; keep one of the two',
+        )
+    if score.judge is None and score.metric == "judge":
+        yield "score.metric", '"judge" needs a rubric; add [prompt_learning.score.judge] with rubric = "..."'
+    for name in ("pattern", "tolerance"):
+        if getattr(score, name) is not None and name in score.options:
+            yield f"score.options.{name}", f"is also set as score.{name}; keep one of the two"
+
+
+def _models(job: JobConfig) -> Found:
+    policy = job.policy
+    if policy.model is None and policy.provider != "local":
+        yield "policy.model", 'missing; name the task model, for example provider = "openai", model = "gpt-4.1-nano"'
+    elif policy.provider is None and "/" not in (policy.model or "").strip("/") and policy.model != "local":
+        yield "policy.provider", f'missing; set provider, or write the model as "provider/{policy.model}"'
+    else:
+        yield from _readable("policy", lambda: _known(to_endpoint(job)))
+        yield from _readable("proposer", lambda: _known(to_proposer(job)))
+        yield from _readable("score.judge", lambda: _known(to_judge(job)))
+    tables: dict[str, EndpointTable | None] = {
+        "policy": job.policy,
+        "proposer": job.proposer,
+        "score.judge": job.score.judge,
+    }
+    for key, table in tables.items():
+        parts = urlsplit(table.base_url) if table is not None and table.base_url is not None else None
+        if parts is None:
+            continue
+        if parts.password is not None or any(is_secret(name) or name == "key" for name, _ in parse_qsl(parts.query)):
+            yield f"{key}.base_url", "holds a key or password; keys belong in the environment or .env: set api_key_env"
+
+
+def _known(endpoint: Endpoint | None) -> None:
+    if endpoint is not None:
+        spec_of(endpoint.provider)
+
+
+def _readable(key: str, convert: Callable[[], object]) -> Found:
+    try:
+        convert()
+    except ConfigError as error:
+        yield key, str(error)
+
+
+def _mipro(job: JobConfig) -> Found:
+    mipro = job.mipro
+    given = mipro.model_fields_set
+    if not mipro.optimize_instructions and not mipro.optimize_demos:
+        yield "mipro.optimize_demos", "nothing to optimize: optimize_instructions and optimize_demos are both false"
+    elif mipro.optimize_demos and most_demos(mipro) == 0:
+        if "optimize_demos" in given:
+            yield "mipro.num_demos", "is 0, so there are no demonstrations to optimize; set optimize_demos = false"
+        elif not mipro.optimize_instructions:
+            yield "mipro.num_demos", "nothing to optimize: num_demos is 0 and optimize_instructions is false"
+    for name in ("max_bootstrapped_demos", "max_labeled_demos"):
+        most = getattr(mipro, name)
+        if most is not None and "num_demos" in given and most > mipro.num_demos:
+            yield (
+                f"mipro.{name}",
+                f"{most} is more than num_demos = {mipro.num_demos}",
+            )
+    limits = job.constraints
+    if limits.max_latency_s and limits.max_p95_latency_s and limits.max_p95_latency_s > limits.max_latency_s:
+        yield "constraints.max_p95_latency_s", "is more than max_latency_s, at which every rollout is cut"
+
+
+def _store(job: JobConfig) -> Found:
+    store = job.execution.store
+    if store is not None and "://" in store and urlsplit(store).password is not None:
+        yield (
+            "execution.store",
+            "holds a password; leave it out of the file (PostgreSQL reads PGPASSWORD and .pgpass)",
+        )

@@ -1,0 +1,275 @@
+"""From the tables of a job file to the plain values that the other rooms take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from rollouts.budget import Budget, Constraints
+from rollouts.datasets import DatasetSpec, is_file_path
+from rollouts.dtypes import Endpoint, FewShotExample, Price, PromptTemplate, Sampling, placeholders
+from rollouts.errors import ConfigError, TemplateError
+from rollouts.experiments.config import JobConfig, MiproTable
+from rollouts.experiments.config_compat import OTHER_NAMES
+from rollouts.experiments.config_tables import DatasetTable, EndpointTable, MessageTable
+
+_SAME_NAME = (
+    "num_demo_sets",
+    "bootstrap_threshold",
+    "minibatch_size",
+    "full_eval_every",
+    "top_k",
+    "optimize_instructions",
+    "proposal_rounds",
+    "max_instruction_tokens",
+    "selector",
+)
+_WITH_PROVIDER = ("base_url", "api_key_env", "timeout_s", "stream")
+_WITH_MODEL = ("price", "extra")
+
+
+def to_endpoint(job: JobConfig) -> Endpoint:
+    """The task model. Raises ConfigError when no model is named."""
+    table = job.policy
+    return replace(_named(table.provider, table.model), **_settings(table))
+
+
+def to_proposer(job: JobConfig) -> Endpoint:
+    """The model that writes instructions: the task model wherever the proposer table does not say otherwise."""
+    return _other(job, job.proposer)
+
+
+def to_judge(job: JobConfig) -> Endpoint | None:
+    """The judging model, None where the score needs none."""
+    return None if job.score.judge is None else _other(job, job.score.judge)
+
+
+def _other(job: JobConfig, table: EndpointTable) -> Endpoint:
+    """`table` over the task model. Address and key come with the provider, price and `extra` with the model."""
+    task, given = to_endpoint(job), table.model_fields_set
+    if table.provider is None and table.model is None:
+        named = task
+    elif table.provider is None and "/" not in (table.model or ""):
+        named = _named(task.provider, table.model)
+    elif table.model is None and OTHER_NAMES.get(table.provider or "", table.provider) == task.provider:
+        named = task
+    else:
+        named = _named(table.provider, table.model)
+    inherited: tuple[str, ...] = ()
+    if named.provider == task.provider:
+        same_model = named.model == task.model and "base_url" not in given
+        inherited = (*_WITH_PROVIDER, *_WITH_MODEL) if same_model else _WITH_PROVIDER
+    settings = _settings(table)
+    settings |= {name: getattr(task, name) for name in inherited if name not in given}
+    return replace(named, **settings)
+
+
+def _named(provider: str | None, model: str | None) -> Endpoint:
+    if provider is not None and model is not None:
+        named = Endpoint(provider=provider, model=model)
+    else:
+        named = Endpoint.parse(provider or model or "")
+    return replace(named, provider=OTHER_NAMES.get(named.provider, named.provider))
+
+
+def _settings(table: EndpointTable) -> dict[str, Any]:
+    price = table.price
+    sampling = Sampling(
+        temperature=table.temperature,
+        max_tokens=table.max_completion_tokens,
+        top_p=table.top_p,
+        seed=table.seed,
+        stop=table.stop,
+    )
+    return {
+        "base_url": table.base_url,
+        "sampling": sampling,
+        "timeout_s": table.timeout_s,
+        "price": None
+        if price is None
+        else Price(
+            input=Decimal(str(price.input)),
+            output=Decimal(str(price.output)),
+            cached_input=None if price.cached_input is None else Decimal(str(price.cached_input)),
+        ),
+        "api_key_env": table.api_key_env,
+        "stream": table.stream,
+        "extra": dict(table.extra),
+    }
+
+
+def to_budget(job: JobConfig) -> Budget:
+    """The hard caps of the run."""
+    stop = job.termination_config
+    return Budget(
+        max_cost_usd=None if stop.max_cost_usd is None else Decimal(str(stop.max_cost_usd)),
+        max_tokens=stop.max_tokens,
+        max_calls=stop.max_calls,
+        max_rollouts=stop.budget,
+        max_seconds=stop.max_time_seconds,
+    )
+
+
+def to_constraints(job: JobConfig) -> Constraints:
+    """What the shipped prompt must satisfy."""
+    return Constraints(**job.constraints.model_dump())
+
+
+def to_template(job: JobConfig) -> PromptTemplate:
+    """The starting prompt.
+
+    Raises TemplateError when it has no user message and the data set's inputs, from which one is made, are not named,
+    or when its messages have no order that a prompt can have.
+    """
+    prompt = job.initial_prompt
+    demos = [FewShotExample(demo.input, demo.output) for demo in prompt.few_shot_examples]
+    system, user = prompt.system or "", prompt.user
+    if prompt.messages is not None:
+        system, user, shown = _from_messages(prompt.messages)
+        demos = shown + demos
+    return PromptTemplate(system=system, user_template=user or _user_of(job, system), few_shot_examples=tuple(demos))
+
+
+def _user_of(job: JobConfig, system: str) -> str:
+    inputs = list(job.dataset.inputs or ()) if job.dataset is not None else []
+    open_inputs = [name for name in inputs if name not in placeholders(system)]
+    if not open_inputs:
+        raise TemplateError(
+            'no user message: set initial_prompt.user, for example "Query: {query}", or name the columns that fill it '
+            "in dataset.inputs"
+        )
+    if len(open_inputs) == 1:
+        return "{" + open_inputs[0] + "}"
+    return "\n".join(f"{name}: {{{name}}}" for name in open_inputs)
+
+
+def _from_messages(messages: Sequence[MessageTable]) -> tuple[str, str | None, list[FewShotExample]]:
+    """(system, user template, demonstrations) of a list of messages."""
+    places = [(n if m.order is None else m.order, n, m) for n, m in enumerate(messages)]
+    ordered = [message for *_, message in sorted(places, key=lambda place: place[:2])]
+    system = "\n\n".join(message.content for message in ordered if message.role == "system")
+    demos: list[FewShotExample] = []
+    waiting: list[str] = []
+    for message in ordered:
+        if message.role == "user":
+            waiting.append(message.content)
+        elif message.role == "assistant":
+            if not waiting:
+                raise TemplateError("an assistant message must follow the user message that it answers")
+            demos.append(FewShotExample("\n\n".join(waiting), message.content))
+            waiting = []
+    return system, "\n\n".join(waiting) or None, demos
+
+
+def to_score(job: JobConfig, base_dir: Path) -> dict[str, Any]:
+    """`metric` (a name or `package.module:function`), its `options`, and for a judge its `rubric`.
+
+    `schema_path` among the options is absolute.
+    """
+    score = job.score
+    options: dict[str, Any] = dict(score.options)
+    for name in ("pattern", "tolerance"):
+        if getattr(score, name) is not None:
+            options[name] = getattr(score, name)
+    if score.schema_path is not None:
+        options["schema_path"] = located(score.schema_path, base_dir)
+    metric = score.metric or ("exact_match" if score.judge is None else "judge")
+    return {"metric": metric, "options": options, "rubric": None if score.judge is None else score.judge.rubric}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetPlan:
+    """What to read and how to divide it.
+
+    `own` are the parts (`val`, `test`) that have a source of their own; the other parts of `train`, `val` and `test`
+    are drawn from `pool`. `sizes` are the stated ones: a number of rows, or a share of the part's source. Parts with
+    neither size nor source are left to the data. `data_dir` is where built-in data sets are looked for first.
+    """
+
+    pool: DatasetSpec
+    own: Mapping[str, DatasetSpec] = field(default_factory=dict)
+    sizes: Mapping[str, int | float] = field(default_factory=dict)
+    stratify: bool = True
+    data_dir: Path | None = None
+
+
+def to_dataset(job: JobConfig, base_dir: Path) -> DatasetPlan:
+    """The data set, its files taken from `base_dir`. Raises ConfigError where it contradicts itself."""
+    table = job.dataset
+    if table is None:
+        raise ConfigError("the job has no [prompt_learning.dataset]")
+
+    def spec(path: str) -> DatasetSpec:
+        return DatasetSpec(
+            path=located(path, base_dir),
+            format=table.format,
+            columns=table.columns or (),
+            inputs=to_inputs(table),
+            ground_truth=table.ground_truth,
+            rename_labels=dict(table.rename_labels),
+            labels=table.labels or (),
+            id=table.id,
+            delimiter=table.delimiter,
+            quoting=table.quoting,
+            split=table.split,
+            limit=table.limit,
+            seed=job.seed,
+        )
+
+    pool = table.path or table.name or table.train_path
+    if pool is None:
+        raise ConfigError("the data set has no path, name or train_path")
+    own = {"val": table.val_path, "test": table.test_path}
+    sizes = {"train": table.train, "val": table.val, "test": table.test}
+    return DatasetPlan(
+        pool=spec(pool),
+        own={part: spec(path) for part, path in own.items() if path is not None},
+        sizes={part: size for part, size in sizes.items() if size is not None},
+        stratify=table.stratify,
+        data_dir=None if table.data_dir is None else Path(located(table.data_dir, base_dir)),
+    )
+
+
+def to_inputs(table: DatasetTable) -> dict[str, str]:
+    """Placeholder -> column; empty where the file does not say, which leaves it to the data set."""
+    inputs = table.inputs or ()
+    return dict(inputs) if isinstance(inputs, Mapping) else {name: name for name in inputs}
+
+
+def located(path: str, base_dir: Path) -> str:
+    """`path` as an absolute path, taken from `base_dir`; built-in names, `hf:` names and URLs stay as they are."""
+    if not is_file_path(path) or "://" in path:
+        return path
+    return str((base_dir / Path(path).expanduser()).resolve())
+
+
+def mipro_settings(job: JobConfig) -> dict[str, Any]:
+    """The arguments of `MIPROConfig`, with those filled in that follow from others."""
+    mipro, stop, demos = job.mipro, job.termination_config, most_demos(job.mipro)
+    proposed = mipro.num_bootstrap_seeds * mipro.num_instructions_per_module
+    settings: dict[str, Any] = {name: getattr(mipro, name) for name in _SAME_NAME}
+    settings |= {
+        "num_trials": min(mipro.num_iterations, stop.max_trials or mipro.num_iterations),
+        "num_candidates": proposed if mipro.num_candidates is None else mipro.num_candidates,
+        "max_bootstrapped_demos": demos if mipro.max_bootstrapped_demos is None else mipro.max_bootstrapped_demos,
+        "max_labeled_demos": demos if mipro.max_labeled_demos is None else mipro.max_labeled_demos,
+        "optimize_demos": mipro.optimize_demos and demos > 0,
+        "target_score": stop.target_score,
+        "patience": stop.patience,
+        "seed": job.seed,
+        "description": job.description,
+        # The user message is never rewritten: only what stands in `system` needs to be watched.
+        "frozen_spans": tuple(span for span in job.initial_prompt.frozen if span in to_template(job).system),
+    }
+    if job.execution.slots is not None:
+        settings["max_concurrent"] = job.execution.slots
+    return settings
+
+
+def most_demos(mipro: MiproTable) -> int:
+    """Most demonstrations of a kind: `num_demos`, or the larger of the two kinds' limits where only those are set."""
+    kinds = [most for most in (mipro.max_bootstrapped_demos, mipro.max_labeled_demos) if most is not None]
+    return max(kinds) if kinds and "num_demos" not in mipro.model_fields_set else mipro.num_demos

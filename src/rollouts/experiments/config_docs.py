@@ -1,0 +1,159 @@
+"""The reference of the job file, made from the models: `docs/configuration.md` and a JSON schema for editors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from rollouts.experiments.config import ConfigFile
+from rollouts.experiments.config_base import Path, Table, field_extra, items_of, names_of, table_of, type_in_words
+from rollouts.experiments.config_errors import dotted
+from rollouts.experiments.config_keys import tables
+
+_HEAD = """\
+# Job files
+
+A job file is TOML. Everything stands below `[prompt_learning]`; only a data set and a task model are required.
+
+```toml
+[prompt_learning.dataset]
+path = "tickets.csv"
+
+[prompt_learning.initial_prompt]
+system = "Classify the message."
+user = "Message: {text}\\nLabel:"
+
+[prompt_learning.policy]
+provider = "openai"
+model = "gpt-4.1-nano"
+```
+
+- Paths are relative to the file that names them; `results_folder` and `store` are relative to the working directory.
+- `--set key=value` overrides a setting: `--set mipro.num_iterations=30`. The key is dotted, with or without
+  `prompt_learning`; the value is TOML, or plain text where it is no TOML. Paths in it are relative to the working
+  directory.
+- Keys and passwords never stand in the file: name the environment variable in `api_key_env`, or rely on the provider's
+  own (`OPENAI_API_KEY`, ...), set in the environment or in `.env`.
+- An unknown key is an error. All problems of a file are reported at once.
+- `proposer` and `score.judge` take address and key from `policy` where they use the same provider.
+
+This page is generated from the program's own models.
+"""
+_EMPTY: dict[str, Any] = {}
+
+
+def config_json_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a job file as the loader takes it: aliases and keys without effect included."""
+    schema = ConfigFile.model_json_schema()
+    models: dict[str, type[Table]] = {table.__name__: table for _, table in _all_tables()}
+    models[ConfigFile.__name__] = ConfigFile
+    for name, definition in {ConfigFile.__name__: schema, **schema.get("$defs", _EMPTY)}.items():
+        _open_names(models[name], definition)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _open_names(table: type[Table], definition: dict[str, Any]) -> None:
+    properties = definition["properties"]
+    for name in table.model_fields:
+        for word in ("aliases", "default_in_words", "kind"):
+            properties[name].pop(word, None)
+    for alias, name in names_of(table).items():
+        if alias != name:
+            properties[alias] = {**properties[name], "description": f"Another name of `{name}`.", "deprecated": True}
+            properties[alias].pop("default", None)
+    for key, target in table.moved.items():
+        properties.setdefault(key, {"description": f"Stands in `prompt_learning.{target}` here.", "deprecated": True})
+    for key, reason in table.no_effect.items():
+        properties.setdefault(key, {"description": f"No effect: {reason}.", "deprecated": True})
+    # A setting that may stand under another name is not missing when its own name is.
+    aliased = {name for alias, name in names_of(table).items() if alias != name}
+    if "required" in definition:
+        definition["required"] = [name for name in definition["required"] if name not in aliased]
+
+
+def config_markdown() -> str:
+    """The text of `docs/configuration.md`."""
+    parts = [_HEAD]
+    for path, table in _all_tables():
+        parts.append(_section(path, table))
+    parts.append(_compatibility())
+    return "\n".join(parts)
+
+
+def _all_tables() -> list[tuple[Path, type[Table]]]:
+    """Every table with its path, the items of lists (as `name[]`) right after the table that holds the list."""
+    found: list[tuple[Path, type[Table]]] = []
+    for path, table in tables():
+        found.append((path, table))
+        for name, field in table.model_fields.items():
+            inner = items_of(field)
+            if inner is not None:
+                found.append(((*path, f"{name}[]"), inner))
+    return found
+
+
+def _section(path: Path, table: type[Table]) -> str:
+    lines = [f"## `{dotted(path)}`", "", " ".join((table.__doc__ or "").split()), ""]
+    rows = [
+        (
+            f"`{name}`",
+            _escape(type_in_words(table, name)),
+            _default(field),
+            _escape(field.description or ""),
+            _also(field),
+        )
+        for name, field in table.model_fields.items()
+        if table_of(field) is None
+    ]
+    return "\n".join([*lines, *_grid(("key", "type", "default", "meaning", "other names"), rows), ""])
+
+
+def _compatibility() -> str:
+    lines = [
+        "## Keys of other tools",
+        "",
+        "Files of the synth-ai SDK load here. These keys stand elsewhere in our files and are taken as such:",
+        "",
+    ]
+    moved = {
+        (f"`{dotted((*path, key))}`", f"`prompt_learning.{target}`")
+        for path, table in _all_tables()
+        for key, target in table.moved.items()
+    }
+    lines += _grid(("key", "is"), sorted(moved))
+    lines += ["", "These are accepted and reported as having no effect:", ""]
+    ignored = {
+        (f"`{dotted((*path, key))}`", _escape(reason))
+        for path, table in [((), ConfigFile), *_all_tables()]
+        for key, reason in table.no_effect.items()
+    }
+    return "\n".join([*lines, *_grid(("key", "why"), sorted(ignored)), ""])
+
+
+def _grid(head: tuple[str, ...], rows: list[Any]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
+
+
+def _default(field: FieldInfo) -> str:
+    words = field_extra(field, "default_in_words")
+    if words:
+        return _escape(str(words))
+    if field.is_required() or field.default is PydanticUndefined:
+        return "required"
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, tuple | Mapping) and not field.default:
+        return "empty"
+    return "empty" if field.default == "" else f"`{json.dumps(field.default)}`"
+
+
+def _also(field: FieldInfo) -> str:
+    return ", ".join(f"`{alias}`" for alias in field_extra(field, "aliases") or ())
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,189 @@
+"""The composition root: a job file becomes objects, and a study that runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rollouts.budget import Budget
+from rollouts.datasets import DatasetSpec, auto_sizes, load, split
+from rollouts.dtypes import Endpoint, PromptTemplate, Sample
+from rollouts.errors import ConfigError, RunNotFound
+from rollouts.evaluation import Task
+from rollouts.evaluation.metrics import resolve_metric
+from rollouts.experiments.config_convert import (
+    DatasetPlan,
+    mipro_settings,
+    to_budget,
+    to_constraints,
+    to_dataset,
+    to_endpoint,
+    to_judge,
+    to_proposer,
+    to_score,
+    to_template,
+)
+from rollouts.experiments.judging import StudyGenerate
+from rollouts.experiments.loading import LoadedConfig
+from rollouts.experiments.results import write_results
+from rollouts.prompt_optimization import MIPROConfig, OptimizationResult, Splits, StudyOptions
+from rollouts.prompt_optimization.mipro import run_study
+from rollouts.prompt_optimization.study import Study, open_study
+from rollouts.store import RunRow, Store
+
+DEFAULT_STORE = ".rollouts/rollouts.db"
+_PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that a run needs, checked, with nothing spent and no connection made.
+
+    `store` is a path or URL; `folder` is where the result files go.
+    """
+
+    config: Mapping[str, Any]
+    template: PromptTemplate
+    data: Splits
+    task: Task
+    proposer: Endpoint
+    others: tuple[Endpoint, ...]
+    settings: MIPROConfig
+    options: StudyOptions
+    store: str
+    folder: Path
+    generate: StudyGenerate
+    notes: tuple[str, ...] = ()
+
+
+def prepare(loaded: LoadedConfig, environment: Mapping[str, str] = os.environ) -> Job:
+    """Objects from a checked job file.
+
+    Raises ConfigError, DataError or TemplateError that say what to change. `ROLLOUTS_STORE` in `environment` is the
+    store where the file names none.
+    """
+    job = loaded.config
+    if job.algorithm != "mipro":
+        raise ConfigError(f"algorithm {job.algorithm!r} is not available yet; use \"mipro\"")
+    template = to_template(job)
+    data = load_splits(to_dataset(job, loaded.base_dir), job.seed)
+    data.check(template)
+    judge, generate = to_judge(job), StudyGenerate()
+    score = to_score(job, loaded.base_dir)
+    options = dict(score["options"])
+    if judge is not None:
+        options |= {"generate": generate, "endpoint": judge, "rubric": score["rubric"]}
+    endpoint = to_endpoint(job)
+    proposer = to_proposer(job)
+    slots = job.execution.slots
+    return Job(
+        config=loaded.resolved,
+        template=template,
+        data=data,
+        task=Task(
+            endpoint=endpoint,
+            score_fn=resolve_metric(score["metric"], **options),
+            timeout_s=job.execution.rollout_timeout_s,
+        ),
+        proposer=proposer,
+        others=(proposer,) if judge is None else (proposer, judge),
+        settings=MIPROConfig(**mipro_settings(job)),
+        options=StudyOptions(
+            budget=to_budget(job),
+            constraints=to_constraints(job),
+            slots=slots,
+            max_failure_share=job.score.failure_share,
+            config=loaded.resolved,
+            name=job.name or "",
+            method=job.algorithm,
+        ),
+        store=job.execution.store or environment.get("ROLLOUTS_STORE") or DEFAULT_STORE,
+        folder=Path(job.results_folder or "results"),
+        generate=generate,
+        notes=loaded.notes,
+    )
+
+
+def load_splits(plan: DatasetPlan, seed: int) -> Splits:
+    """Reads the files and divides the rows; parts with a file of their own take their rows from there."""
+    parts: dict[str, list[Sample]] = {}
+    for name, spec in plan.own.items():
+        rows = _load(spec, plan)
+        size = plan.sizes.get(name, len(rows))
+        parts[name] = split(rows, {name: size}, seed=seed, stratify=plan.stratify)[name]
+    pool = _load(plan.pool, plan)
+    wanted = [name for name in _PARTS if name not in parts]
+    sizes = {name: plan.sizes[name] for name in wanted if name in plan.sizes}
+    left = len(pool) - sum(size if isinstance(size, int) else int(size * len(pool)) for size in sizes.values())
+    missing = [name for name in wanted if name not in sizes]
+    if missing:
+        auto = auto_sizes(max(2, left))
+        spare = left if len(missing) == 1 and len(wanted) == 1 else None
+        sizes |= {name: auto[name] if spare is None else spare for name in missing}
+    ordered = {name: sizes[name] for name in wanted}
+    parts |= split(pool, ordered, seed=seed, stratify=plan.stratify)
+    return Splits(train=parts["train"], val=parts["val"], test=parts.get("test", []))
+
+
+def _load(spec: DatasetSpec, plan: DatasetPlan) -> list[Sample]:
+    return load(spec, data_dir=plan.data_dir)
+
+
+def resumable(store: Store, job: Job, run_id: str | None) -> RunRow:
+    """The run to continue: the one named, or the newest of this job that has not ended.
+
+    Raises RunNotFound when there is none, ConfigError when the job has changed since it began. Limits may change:
+    everything else decides what the run does.
+    """
+    if run_id:
+        run = store.run(run_id)
+    else:
+        candidates = [run for run in store.runs(limit=200) if run.name == job.options.name and run.status != "done"]
+        if not candidates:
+            raise RunNotFound(f"no unfinished run of {job.options.name!r} to resume; start it without --resume")
+        run = candidates[0]
+    changed = _changed(dict(run.config), dict(job.config))
+    if changed:
+        raise ConfigError(
+            f"run {run.id} was started with other settings ({', '.join(changed)}); put them back, or start a new run"
+        )
+    return run
+
+
+_MAY_CHANGE = ("termination_config", "execution", "results_folder", "constraints")
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    old, new = before.get("prompt_learning", {}), now.get("prompt_learning", {})
+    keys = sorted({*old, *new} - set(_MAY_CHANGE))
+    return [key for key in keys if old.get(key) != new.get(key)]
+
+
+async def run_job(job: Job, store: Store, *, options: StudyOptions | None = None) -> tuple[OptimizationResult, Study]:
+    """Runs the job in `store`, to its end or to where the budget or a stop ends it, and returns result and study."""
+    opts = replace(options or job.options, store=store)
+    study = open_study(job.task, job.others, opts)
+    job.generate.bind(study)
+    result = await run_study(study, job.template, job.data, job.settings, job.proposer)
+    return result, study
+
+
+def save(job: Job, result: OptimizationResult, store: Store) -> dict[str, str]:
+    """Writes the result files and returns their paths by name."""
+    trials = {e.data["trial"]: e.data for e in store.events(result.run_id, limit=1_000_000) if e.kind == "trial"}
+    return write_results(
+        job.folder, result, config=job.config, seed=job.settings.seed, events=[trials[n] for n in sorted(trials)]
+    )
+
+
+def with_limits(job: Job, *, max_cost_usd: str | None = None, max_calls: int | None = None) -> Job:
+    """The job with tighter or looser caps."""
+    budget: Budget = job.options.budget
+    if max_cost_usd is not None:
+        budget = replace(budget, max_cost_usd=max_cost_usd)
+    if max_calls is not None:
+        budget = replace(budget, max_calls=max_calls)
+    return replace(job, options=replace(job.options, budget=budget))

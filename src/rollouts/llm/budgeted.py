@@ -1,0 +1,97 @@
+"""No attempt leaves that the budget cannot pay for."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from rollouts.budget import Authorisation, Ledger, Spend
+from rollouts.dtypes import Request, Response
+from rollouts.errors import BudgetExhausted, ProviderError
+from rollouts.llm.client import Provider
+from rollouts.llm.clock import Clock
+
+
+class RunClock:
+    """The clock of one run in this process: no wait outlasts the run's cap on seconds.
+
+    `started` is the time of `clock` at which this process began to work on the run.
+    """
+
+    def __init__(self, clock: Clock, ledger: Ledger, started: float) -> None:
+        self._clock, self._ledger, self._started = clock, ledger, started
+        self._capped = ledger.budget.max_seconds is not None
+
+    def now(self) -> float:
+        """See `Clock.now`."""
+        return self._clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits, but not longer than the run may last. That it is over is raised by the next `left`."""
+        if self._capped:
+            try:
+                seconds = min(seconds, self.left() or 0.0)
+            except BudgetExhausted:
+                seconds = 0.0
+        await self._clock.sleep(seconds)
+
+    def left(self) -> float | None:
+        """Seconds the run may still last, None without a cap; raises BudgetExhausted when there are none."""
+        return self._ledger.check_time(self._clock.now() - self._started) if self._capped else None
+
+
+class BudgetedClient:
+    """Reserves the worst case of every attempt before it leaves and settles what it took when it is over.
+
+    An attempt that fails is settled by its error: one call and nothing else when it was certainly not billed; the
+    worst case when it was or may have been, as after a timeout, a cancellation or an unknown error. An attempt is cut
+    when the run's time is up. With an `authorisation` nothing leaves before its worst case is durably authorised.
+    """
+
+    def __init__(
+        self, inner: Provider, ledger: Ledger, clock: RunClock, *, authorisation: Authorisation | None = None
+    ) -> None:
+        self._inner, self._ledger, self._clock, self._authorisation = inner, ledger, clock, authorisation
+
+    async def complete(self, request: Request) -> Response:
+        """See `Client.complete`; raises BudgetExhausted, and the StoreError of an authorisation that failed."""
+        left = self._clock.left()
+        worst = self._inner.worst_case(request)
+        ledger = self._ledger
+        reservation = ledger.reserve(worst, phase=request.phase)
+        if self._authorisation is not None:
+            try:
+                self._authorisation.cover(worst)
+            except BaseException:
+                ledger.release(reservation)
+                raise
+        started = self._clock.now()
+        try:
+            response = await (self._inner.complete(request) if left is None else self._timed(request, left))
+        except BaseException as error:
+            taken = Spend(calls=worst.calls) if isinstance(error, ProviderError) and not error.billed else worst
+            ledger.settle(reservation, replace(taken, seconds=self._clock.now() - started))
+            raise
+        usage = response.usage
+        actual = Spend(
+            micros=response.cost_micros,
+            tokens=usage.prompt_tokens + usage.completion_tokens,
+            calls=worst.calls,
+            seconds=response.latency_s,
+        )
+        ledger.settle(reservation, actual)
+        return response
+
+    async def close(self) -> None:
+        """Closes `inner`."""
+        await self._inner.close()
+
+    async def _timed(self, request: Request, left: float) -> Response:
+        try:
+            async with asyncio.timeout(left) as scope:
+                return await self._inner.complete(request)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        cap = self._ledger.budget.max_seconds or 0.0
+        raise BudgetExhausted("seconds", cap=cap, committed=cap, wanted=0)

@@ -1,0 +1,94 @@
+"""From an endpoint to a client that is safe to call. The one place that knows the order of the wrappers:
+
+    cache -> retry -> rate limit -> budget -> provider
+
+A cached answer spends nothing and waits for nothing. A retry queues, reserves and is counted again, so no attempt
+escapes the rate limit or the budget. The budget is the last to be asked: what it reserves leaves at once, and time
+spent waiting holds no money back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+
+from rollouts.budget import Authorisation, Ledger, Spend
+from rollouts.dtypes import Endpoint
+from rollouts.llm.budgeted import BudgetedClient, RunClock
+from rollouts.llm.cache import CachedClient
+from rollouts.llm.client import Client, Provider
+from rollouts.llm.clock import Clock, SystemClock
+from rollouts.llm.keys import key_of
+from rollouts.llm.pricing import price_of, require_price
+from rollouts.llm.rate_limit import ConcurrencyLimiter, RateLimitedClient
+from rollouts.llm.registry import spec_of
+from rollouts.llm.retry import OnRetry, RetryingClient, RetryPolicy
+from rollouts.store.base import Store
+
+
+@dataclass(frozen=True)
+class CallContext:
+    """What all calls of one run in this process share, whatever their endpoint. Make one per run.
+
+    `authorise` stores a durable upper bound of the run's spend before it returns (see `Authorisation`); None leaves
+    that out, for runs that are not stored. `slots` is the greatest number of calls in flight per endpoint. Time starts
+    to count against the cap on seconds when the context is made.
+    """
+
+    ledger: Ledger
+    _: KW_ONLY
+    store: Store | None = None
+    run_id: str = ""
+    clock: Clock = field(default_factory=SystemClock)
+    authorise: Callable[[Spend], None] | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    slots: int = 16
+    on_retry: OnRetry | None = None
+    run_clock: RunClock = field(init=False)
+    authorisation: Authorisation | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        authorisation = None if self.authorise is None else Authorisation(self.ledger, self.authorise)
+        object.__setattr__(self, "run_clock", RunClock(self.clock, self.ledger, self.clock.now()))
+        object.__setattr__(self, "authorisation", authorisation)
+
+
+def connect(endpoint: Endpoint, context: CallContext) -> Client:
+    """A client for `endpoint`: `wrap` around its provider.
+
+    Raises ConfigError for an unknown provider or a missing key, and PriceUnknown when money is capped and nobody
+    knows what the model costs.
+    """
+    return wrap(provider_for(endpoint, context), context)
+
+
+def provider_for(endpoint: Endpoint, context: CallContext) -> Provider:
+    """The bare provider of `endpoint`, for its `count_tokens` and `worst_case`; its calls escape the budget.
+
+    Raises like `connect`.
+    """
+    wire = spec_of(endpoint.provider).wire
+    if wire == "local":
+        from rollouts.llm.local import LocalProvider  # optional packages
+
+        return LocalProvider(endpoint, clock=context.clock)
+    capped = context.ledger.budget.max_micros is not None
+    price = require_price(endpoint) if capped else price_of(endpoint)
+    api_key = key_of(endpoint)
+    if wire == "anthropic":
+        from rollouts.llm.anthropic import AnthropicProvider  # aiohttp takes long to import
+
+        return AnthropicProvider(endpoint, price=price, api_key=api_key, clock=context.clock)
+    from rollouts.llm.openai import OpenAIProvider
+
+    return OpenAIProvider(endpoint, price=price, api_key=api_key, clock=context.clock)
+
+
+def wrap(provider: Provider, context: CallContext) -> Client:
+    """A client around a provider that is there already. Closing it closes the provider."""
+    clock, retry = context.run_clock, context.retry
+    budgeted = BudgetedClient(provider, context.ledger, clock, authorisation=context.authorisation)
+    limiter = ConcurrencyLimiter(context.slots, max_pause_s=retry.max_retry_after_s)
+    limited = RateLimitedClient(budgeted, limiter, clock)
+    retrying = RetryingClient(limited, retry, clock, on_retry=context.on_retry)
+    return CachedClient(retrying, context.store, context.run_id)

@@ -1,0 +1,359 @@
+"""The wire format of OpenAI's chat completions, and the ways in which other servers differ. No I/O.
+
+The one module that knows the names of the fields: a request becomes a JSON body, a JSON answer becomes an `Answer`,
+and the events of a stream become the JSON answer that the plain route would have given.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rollouts.dtypes import Choices, Endpoint, JsonSchema, Message, Price, Request, ToolCall, Usage
+from rollouts.errors import ConfigError
+from rollouts.llm.registry import ProviderSpec, Structured
+
+JSON = dict[str, Any]
+ANSWER = "answer"
+"""The field that holds a choice where the server only knows JSON objects."""
+
+_REASONING = re.compile(r"^(o\d|gpt-5(?!.*chat))")
+_REASONING_REFUSES = ("temperature", "top_p", "stop")
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_SETTINGS_OF_OURS = frozenset({"api_version", "extra_headers", "extra_query", "structured"})
+_OWNED = {
+    "messages": "the prompt",
+    "model": "the endpoint's model",
+    "stream": "the endpoint's stream",
+    "n": "repeats of the request",
+    "best_of": "repeats of the request",
+}
+
+
+class WireError(Exception):
+    """The answer has not the shape of the protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the server said. `usage` is None when it did not say."""
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    usage: Usage | None = None
+
+
+def check_extra(extra: Mapping[str, Any]) -> None:
+    """Raises ConfigError for fields of `extra` that would undo what the request or the budget counts on."""
+    for name, owner in _OWNED.items():
+        if name in extra:
+            raise ConfigError(f"extra.{name} cannot be set: it is decided by {owner}")
+
+
+def url_of(endpoint: Endpoint, base: str) -> str:
+    """The address of chat completions under `base`.
+
+    Azure: `https://NAME.openai.azure.com` gets `/openai/v1`; with `extra.api_version` it gets the older
+    `/openai/deployments/MODEL` and the version as a query.
+    """
+    if endpoint.provider == "azure":
+        if endpoint.extra.get("api_version"):
+            if "/deployments/" not in base:
+                base = f"{base.removesuffix('/openai')}/openai/deployments/{endpoint.model}"
+        elif "/openai" not in base:
+            base = f"{base}/openai/v1"
+    return f"{base}/chat/completions"
+
+
+def query_of(endpoint: Endpoint) -> dict[str, str]:
+    """The query parameters: `extra.extra_query`, and Azure's version."""
+    query = {str(name): str(value) for name, value in endpoint.extra.get("extra_query", {}).items()}
+    if version := endpoint.extra.get("api_version"):
+        query["api-version"] = str(version)
+    return query
+
+
+def headers_of(endpoint: Endpoint, spec: ProviderSpec, key: str | None) -> dict[str, str]:
+    """The request's headers: type, key, and `extra.extra_headers`."""
+    headers = {"Content-Type": "application/json"}
+    if key and spec.key_header == "api-key":
+        headers["api-key"] = key
+    elif key:
+        headers["Authorization"] = f"Bearer {key}"
+    headers.update({str(name): str(value) for name, value in endpoint.extra.get("extra_headers", {}).items()})
+    return headers
+
+
+def body_of(request: Request, spec: ProviderSpec, price: Price | None = None) -> JSON:
+    """The JSON body. `extra` is merged last; a None in it removes a field that we would send."""
+    endpoint = request.endpoint
+    check_extra(endpoint.extra)
+    body: JSON = {"model": endpoint.model, "messages": [_message(message) for message in request.messages]}
+    body.update(_sampling(endpoint, spec))
+    if request.tools:
+        body["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+            }
+            for tool in request.tools
+        ]
+    _constrain(body, request, structured_mode(endpoint, spec))
+    if endpoint.stream:
+        body["stream"] = True
+        if spec.stream_usage:
+            body["stream_options"] = {"include_usage": True}
+    if spec.name == "openrouter" and price is not None:
+        # It routes to whom it likes: without a bound, one that costs more than the listed price.
+        body["provider"] = {"max_price": {"prompt": float(price.input), "completion": float(price.output)}}
+    for name, value in endpoint.extra.items():
+        if value is None:
+            body.pop(name, None)
+        elif name not in _SETTINGS_OF_OURS:
+            body[name] = {**body[name], **value} if name == "provider" and name in body else value
+    return body
+
+
+def completion_limit(endpoint: Endpoint, spec: ProviderSpec) -> int:
+    """The most tokens that one answer can have; raises ConfigError when `extra` takes the limit away."""
+    limits: JSON = {spec.limit_field: endpoint.sampling.max_tokens}
+    limits.update({name: endpoint.extra[name] for name in _LIMITS if name in endpoint.extra})
+    known = [limit for limit in limits.values() if isinstance(limit, int)]
+    if not known:
+        raise ConfigError(f"{endpoint.name}: extra removes the limit of answer tokens; keep {' or '.join(_LIMITS)}")
+    return max(known)
+
+
+def structured_mode(endpoint: Endpoint, spec: ProviderSpec) -> Structured:
+    """How this server is told to keep to a schema: `extra.structured`, else its provider's way."""
+    mode = endpoint.extra.get("structured", spec.structured)
+    known = ("json_schema", "structured_outputs", "grammar", "json_object")
+    if mode not in known:
+        raise ConfigError(f"extra.structured = {mode!r} must be one of {', '.join(known)}")
+    chosen: Structured = mode
+    return chosen
+
+
+def answer_of(data: Any, request: Request) -> Answer:
+    """A JSON answer as an `Answer`; raises WireError when it is not one."""
+    choices = data.get("choices") if isinstance(data, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise WireError("no choices in it")
+    message = choices[0].get("message")
+    if not isinstance(message, dict):
+        raise WireError("its choice has no message")
+    refusal = message.get("refusal")
+    text = _text(message.get("content")) or (refusal if isinstance(refusal, str) else "")
+    calls = tuple(_tool_call(call, index) for index, call in enumerate(_items(message.get("tool_calls"))))
+    if isinstance(request.response_format, Choices):
+        text = unwrap_choice(text, request.response_format)
+    finish = choices[0].get("finish_reason") or ("tool_calls" if calls else "stop")
+    return Answer(text=text, tool_calls=calls, finish_reason=str(finish), usage=usage_of(data.get("usage")))
+
+
+def usage_of(data: Any) -> Usage | None:
+    """Token counts in the spellings in use; None when prompt or completion tokens are missing.
+
+    Completion tokens are at least `total - prompt`: some servers leave reasoning out of the former but charge for it.
+    """
+    if not isinstance(data, dict):
+        return None
+    prompt = _count(data, "prompt_tokens", "input_tokens")
+    completion = _count(data, "completion_tokens", "output_tokens")
+    total = _count(data, "total_tokens")
+    if prompt is None or (completion is None and total is None):
+        return None
+    details = data.get("prompt_tokens_details") or data.get("input_tokens_details")
+    cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
+    if cached is None:
+        cached = _count(data, "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
+    completion = max(completion or 0, (total or 0) - prompt)
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=min(cached or 0, prompt))
+
+
+def choice_schema(choices: Choices) -> JSON:
+    """A strict schema of an object that holds one of the options."""
+    return {
+        "type": "object",
+        "properties": {ANSWER: {"type": "string", "enum": list(choices.options)}},
+        "required": [ANSWER],
+        "additionalProperties": False,
+    }
+
+
+def unwrap_choice(text: str, choices: Choices) -> str:
+    """The option inside `choice_schema`'s object; any other text as it is."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return text
+    chosen = data.get(ANSWER) if isinstance(data, dict) else None
+    return chosen if chosen in choices.options else text
+
+
+class Stream:
+    """Collects the events of a streamed answer. `feed` takes bytes as they come, in any pieces."""
+
+    def __init__(self) -> None:
+        self.done = False
+        """Whether the stream was ended by the server with `[DONE]`."""
+        self.error: Any = None
+        """The error object that the server sent inside the stream, if it did."""
+        self._rest = b""
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._calls: dict[int, JSON] = {}
+        self._finish: str | None = None
+        self._usage: Any = None
+
+    def feed(self, piece: bytes) -> None:
+        """Raises WireError for an event that is not JSON."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._event(line[5:].strip())
+
+    def answer(self) -> JSON:
+        """What the plain route would have answered."""
+        message: JSON = {"content": "".join(self._text), "refusal": "".join(self._refusal)}
+        if self._calls:
+            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
+        return {"choices": [{"message": message, "finish_reason": self._finish}], "usage": self._usage}
+
+    def _event(self, data: bytes) -> None:
+        if data == b"[DONE]":
+            self.done = True
+            return
+        try:
+            event = json.loads(data)
+        except ValueError:
+            raise WireError("an event of the stream is not JSON") from None
+        if not isinstance(event, dict):
+            raise WireError("an event of the stream is no object")
+        self.error = event.get("error") or self.error
+        self._usage = event.get("usage") or self._usage
+        for choice in map(_object, _items(event.get("choices"))):
+            delta = _object(choice.get("delta"))
+            self._text.append(_text(delta.get("content")))
+            self._refusal.append(_text(delta.get("refusal")))
+            for position, call in enumerate(_items(delta.get("tool_calls"))):
+                self._call(_object(call), position)
+            self._finish = choice.get("finish_reason") or self._finish
+
+    def _call(self, delta: JSON, position: int) -> None:
+        index = delta.get("index")
+        key = index if isinstance(index, int) else position
+        kept = self._calls.setdefault(key, {"id": "", "function": {"name": "", "arguments": ""}})
+        kept["id"] = delta.get("id") or kept["id"]
+        function = _object(delta.get("function"))
+        for name in ("name", "arguments"):
+            kept["function"][name] += _text(function.get(name))
+
+
+def _message(message: Message) -> JSON:
+    out: JSON = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        out["content"] = message.content or None
+        out["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        out["tool_call_id"] = message.tool_call_id
+    return out
+
+
+def _sampling(endpoint: Endpoint, spec: ProviderSpec) -> JSON:
+    sampling = endpoint.sampling
+    fields: JSON = {spec.limit_field: sampling.max_tokens, "temperature": sampling.temperature}
+    if sampling.top_p is not None:
+        fields["top_p"] = sampling.top_p
+    if sampling.seed is not None:
+        fields[spec.seed_field] = sampling.seed
+    if sampling.stop:
+        fields["stop"] = list(sampling.stop)
+    if spec.openai_models and _REASONING.match(endpoint.model.rpartition("/")[2]):
+        for name in _REASONING_REFUSES:
+            fields.pop(name, None)
+    return fields
+
+
+def _constrain(body: JSON, request: Request, mode: Structured) -> None:
+    match request.response_format:
+        case None:
+            return
+        case Choices() as choices if mode == "structured_outputs":
+            body["structured_outputs"] = {"choice": list(choices.options)}
+            return
+        case Choices() as choices if mode == "grammar":
+            options = " | ".join(json.dumps(option, ensure_ascii=False) for option in choices.options)
+            body["grammar"] = f"root ::= {options}"
+            return
+        case Choices() as choices:
+            name, schema = "choice", choice_schema(choices)
+        case JsonSchema() as wanted:
+            name, schema = re.sub(r"[^A-Za-z0-9_-]", "_", wanted.name)[:64] or "answer", dict(wanted.schema)
+    if mode == "json_object":
+        body["response_format"] = {"type": "json_object"}
+        told = "Answer with one JSON object that fits this JSON schema: " + json.dumps(schema, ensure_ascii=False)
+        last = body["messages"][-1]
+        body["messages"][-1] = {**last, "content": f"{last['content'] or ''}\n\n{told}"}
+        return
+    body["response_format"] = {
+        "type": "json_schema",
+        "json_schema": {"name": name, "schema": schema, "strict": _is_strict(schema)},
+    }
+
+
+def _is_strict(schema: Any) -> bool:
+    """Whether a schema keeps to the subset of OpenAI's strict mode: closed objects with all properties required."""
+    if isinstance(schema, list):
+        return all(_is_strict(item) for item in schema)
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        properties = schema.get("properties", {})
+        if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):
+            return False
+        return all(_is_strict(value) for value in properties.values())
+    return all(_is_strict(value) for value in schema.values())
+
+
+def _text(content: Any) -> str:
+    """A content that is a text, a list of parts, or null."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (part.get("text") if isinstance(part, dict) else part for part in content)
+        return "".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def _object(value: Any) -> JSON:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _tool_call(call: Any, index: int) -> ToolCall:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise WireError("a tool call has no function name")
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments if arguments is not None else {})
+    return ToolCall(id=str(call.get("id") or f"call_{index}"), name=function["name"], arguments=arguments)
+
+
+def _count(data: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = data.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return None

@@ -1,0 +1,183 @@
+"""Demonstration sets: what MIPRO chooses from beside instructions.
+
+Every set is fixed for all samples, so that a candidate's prompt is one text that can be exported and cached.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rollouts.dtypes import FewShotExample, PromptTemplate, Sample, fill
+
+_MAX_LABELS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoSet:
+    """Demonstrations and where they come from: `none`, `own`, `labelled`, `balanced`, `nearest`, `bootstrapped`,
+    `mixed`."""
+
+    source: str
+    examples: tuple[FewShotExample, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoLimits:
+    """How many demonstrations of each kind a set may hold, and how many sets to make."""
+
+    bootstrapped: int
+    labelled: int
+    sets: int
+
+
+def example_of(template: PromptTemplate, sample: Sample, output: str | None = None) -> FewShotExample:
+    """The sample as a demonstration: its user message, and `output` or else its ground truth."""
+    return FewShotExample(
+        fill(template.user_template, sample.inputs), str(sample.ground_truth) if output is None else output
+    )
+
+
+def build_demo_sets(
+    template: PromptTemplate,
+    train: Sequence[Sample],
+    successes: Sequence[FewShotExample],
+    limits: DemoLimits,
+    *,
+    seed: int,
+) -> list[DemoSet]:
+    """Up to `limits.sets` sets beside the two that are always there: the empty one (first) and the user's own.
+
+    Sources take turns, so that a short list still holds every kind. Sets of the same demonstrations in the same order
+    are made once.
+    """
+    rng = random.Random(f"rollouts-demos-{seed}")
+    sets = [DemoSet(source="none", examples=())]
+    if template.few_shot_examples:
+        sets.append(DemoSet(source="own", examples=template.few_shot_examples))
+    labelled = [sample for sample in train if sample.ground_truth is not None]
+    makers = _makers(template, labelled, successes, limits, rng)
+    seen = {entry.examples for entry in sets}
+    target, idle = len(sets) + limits.sets, 0
+    while makers and len(sets) < target and idle < 4 * len(makers):
+        source, make = makers.pop(0)
+        makers.append((source, make))
+        examples = tuple(make())
+        idle += 1
+        if examples and examples not in seen:
+            seen.add(examples)
+            sets.append(DemoSet(source=source, examples=examples))
+            idle = 0
+    return sets
+
+
+_Maker = tuple[str, Callable[[], Sequence[FewShotExample]]]
+
+
+def _makers(
+    template: PromptTemplate,
+    labelled: Sequence[Sample],
+    successes: Sequence[FewShotExample],
+    limits: DemoLimits,
+    rng: random.Random,
+) -> list[_Maker]:
+    def examples(samples: Sequence[Sample]) -> list[FewShotExample]:
+        return [example_of(template, sample) for sample in samples]
+
+    makers: list[_Maker] = []
+    count = min(limits.labelled, len(labelled))
+    if count:
+        groups = by_label(labelled)
+        if len(groups) > 1:
+            makers.append(("balanced", lambda: examples(balanced(groups, count, rng))))
+        makers.append(("nearest", lambda: examples(nearest(template, labelled, count, rng))))
+        if len(groups) > 1:
+            makers.append(("balanced", lambda: examples(balanced(groups, count, rng))))
+        makers.append(("labelled", lambda: examples(rng.sample(labelled, count))))
+    kept = min(limits.bootstrapped, len(successes))
+    if kept:
+        makers.insert(1, ("bootstrapped", lambda: rng.sample(successes, kept)))
+        if count:
+            makers.append(("mixed", lambda: _mixed(rng.sample(successes, kept), examples(labelled), count, rng)))
+    return makers
+
+
+def _mixed(
+    kept: Sequence[FewShotExample], labelled: Sequence[FewShotExample], count: int, rng: random.Random
+) -> list[FewShotExample]:
+    """Bootstrapped first, then labelled ones of other inputs up to `count` in all, in random order."""
+    inputs = {example.input for example in kept}
+    rest = [example for example in labelled if example.input not in inputs]
+    out = [*kept, *rng.sample(rest, min(len(rest), max(0, count - len(kept))))]
+    rng.shuffle(out)
+    return out
+
+
+def by_label(samples: Sequence[Sample]) -> Mapping[str, list[Sample]]:
+    """Samples by ground truth; one group when the answers are not a small set of labels."""
+    counts = Counter(str(sample.ground_truth) for sample in samples)
+    if len(counts) > min(_MAX_LABELS, max(1, len(samples) // 2)):
+        return {"": list(samples)}
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[str(sample.ground_truth)].append(sample)
+    return dict(sorted(groups.items()))
+
+
+def balanced(groups: Mapping[str, list[Sample]], count: int, rng: random.Random) -> list[Sample]:
+    """`count` samples, the same number of every label (within one), no two neighbours of one label where possible."""
+    shuffled = {label: rng.sample(rows, len(rows)) for label, rows in groups.items()}
+    out: list[Sample] = []
+    while len(out) < count:
+        labels = [label for label in shuffled if shuffled[label]]
+        if not labels:
+            break
+        rng.shuffle(labels)
+        if out and len(labels) > 1 and str(out[-1].ground_truth) == labels[0]:
+            labels.append(labels.pop(0))
+        out.extend(shuffled[label].pop() for label in labels[: count - len(out)])
+    return out
+
+
+def nearest(template: PromptTemplate, samples: Sequence[Sample], count: int, rng: random.Random) -> list[Sample]:
+    """Samples that stand near to as many others as possible: greedy facility location on word-vector similarity.
+
+    Every training input is to have a near neighbour among the demonstrations. Works on a random two thirds of the
+    samples, so that each call gives another set; ends in random order.
+    """
+    pool = rng.sample(samples, max(count, math.ceil(2 * len(samples) / 3)))[:400]
+    vectors = _vectors([fill(template.user_template, sample.inputs) for sample in pool])
+    similarity = [[_dot(a, b) for b in vectors] for a in vectors]
+    covered = [0.0] * len(pool)
+    chosen: list[int] = []
+    for _ in range(min(count, len(pool))):
+        gains = [
+            -1.0 if i in chosen else sum(max(0.0, row - have) for row, have in zip(similarity[i], covered, strict=True))
+            for i in range(len(pool))
+        ]
+        best = max(range(len(pool)), key=gains.__getitem__)
+        chosen.append(best)
+        covered = [max(have, row) for have, row in zip(covered, similarity[best], strict=True)]
+    rng.shuffle(chosen)
+    return [pool[i] for i in chosen]
+
+
+def _vectors(texts: Sequence[str]) -> list[dict[str, float]]:
+    """Unit tf-idf vectors over lower-cased words."""
+    words = [Counter("".join(c if c.isalnum() else " " for c in text.lower()).split()) for text in texts]
+    seen = Counter(word for counter in words for word in counter)
+    out = []
+    for counter in words:
+        vector = {word: n * math.log(1 + len(texts) / seen[word]) for word, n in counter.items()}
+        norm = math.sqrt(sum(v * v for v in vector.values())) or 1.0
+        out.append({word: v / norm for word, v in vector.items()})
+    return out
+
+
+def _dot(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+    if len(b) < len(a):
+        a, b = b, a
+    return sum(v * b[word] for word, v in a.items() if word in b)

@@ -1,0 +1,79 @@
+"""How a hard number of rollouts is divided before the first one is made. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rollouts.prompt_optimization.types import MIPROConfig
+
+_TEST_SHARE = 0.45
+_BASELINE_SHARE = 0.15
+_BOOTSTRAP_SHARE = 0.1
+_FINAL_SHARE = 0.35
+_LEAST_MINIBATCH = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Rollouts of each phase; `val` and `test` are how many samples of those splits are used.
+
+    baseline: the start on `val`. bootstrap: the start on training samples. search: `trials` x `minibatch`, and the
+    finalists' remaining validation samples (`finals`). check: start and winner on `test` samples each.
+    """
+
+    val: int
+    test: int
+    bootstrap: int
+    trials: int
+    minibatch: int
+    finals: int
+    top_k: int
+
+    @property
+    def total(self) -> int:
+        """The most rollouts that the plan can take."""
+        return self.val + self.bootstrap + self.trials * self.minibatch + self.finals + 2 * self.test
+
+    def to_json(self) -> Mapping[str, Any]:
+        return {**asdict(self), "total": self.total}
+
+
+def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts: int | None) -> Plan:
+    """A plan for splits of these sizes under a cap of `rollouts` (None: no cap).
+
+    Without a cap everything takes its full size. Under a cap, the final check may take 45 %, the baseline 15 % or all
+    validation samples if that is less, bootstrapping 10 %; the finalists and the trials share the rest, and minibatches
+    shrink before trials are given up.
+    """
+    bootstrap = train if config.optimize_demos and config.max_bootstrapped_demos else 0
+    if rollouts is None:
+        trial_cells = min(config.minibatch_size, val)
+        full = config.num_trials // config.full_eval_every if config.full_eval_every else 0
+        return Plan(
+            val=val,
+            test=test,
+            bootstrap=min(bootstrap, 4 * max(config.max_bootstrapped_demos, 16)),
+            trials=config.num_trials,
+            minibatch=trial_cells,
+            finals=(config.top_k + full) * val,
+            top_k=config.top_k,
+        )
+    test = min(test, int(rollouts * _TEST_SHARE / 2))
+    val = min(val, max(2, int(rollouts * _BASELINE_SHARE)))
+    bootstrap = min(bootstrap, int(rollouts * _BOOTSTRAP_SHARE))
+    search = max(0, rollouts - 2 * test - val - bootstrap)
+    top_k = max(1, min(config.top_k, int(search * _FINAL_SHARE) // max(1, val)))
+    finals = min(top_k * val, int(search * _FINAL_SHARE))
+    cells = search - finals
+    minibatch = max(1, min(config.minibatch_size, val, max(_LEAST_MINIBATCH, cells // config.num_trials)))
+    return Plan(
+        val=val,
+        test=test,
+        bootstrap=bootstrap,
+        trials=min(config.num_trials, cells // minibatch),
+        minibatch=minibatch,
+        finals=finals,
+        top_k=top_k,
+    )

@@ -1,0 +1,60 @@
+"""What a rewritten instruction must keep. Checked before any money is spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rollouts.dtypes import PromptTemplate, placeholders
+
+
+class InstructionGuard:
+    """Says why an instruction is refused, or None.
+
+    Placeholders are a contract: exactly those of the starting instruction. Frozen spans stay word for word. Longer than
+    `max_tokens` is refused, and so is a text that quotes a whole training input, or one seen before (case and spaces
+    aside).
+    """
+
+    def __init__(
+        self,
+        template: PromptTemplate,
+        *,
+        frozen_spans: Sequence[str] = (),
+        max_tokens: int = 600,
+        count_tokens: Callable[[str], int],
+        inputs: Sequence[str] = (),
+    ) -> None:
+        self._placeholders = placeholders(template.system)
+        self._frozen = tuple(frozen_spans)
+        self._max_tokens, self._count = max_tokens, count_tokens
+        self._inputs = tuple(_squeeze(text) for text in inputs if len(text) >= 40)
+        self._seen: set[str] = set()
+
+    def __call__(self, text: str) -> str | None:
+        if not text.strip():
+            return "it is empty"
+        found = placeholders(text)
+        if lost := sorted(self._placeholders - found):
+            return f"it lost the placeholder {{{lost[0]}}}"
+        if added := sorted(found - self._placeholders):
+            return f"it added the placeholder {{{added[0]}}}, which nothing fills"
+        for span in self._frozen:
+            if span not in text:
+                return f"it changed a frozen part; keep this word for word: {span!r}"
+        tokens = self._count(text)
+        if tokens > self._max_tokens:
+            return f"it has {tokens} tokens, more than the limit of {self._max_tokens}"
+        squeezed = _squeeze(text)
+        if any(known in squeezed for known in self._inputs):
+            return "it copies a whole training example"
+        if squeezed in self._seen:
+            return "it is the same as an earlier instruction"
+        return None
+
+    def remember(self, text: str) -> None:
+        """Later proposals may not repeat this one."""
+        self._seen.add(_squeeze(text))
+
+
+def _squeeze(text: str) -> str:
+    return " ".join(text.lower().split())

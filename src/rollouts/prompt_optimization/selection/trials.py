@@ -1,0 +1,168 @@
+"""What selectors that work in trials share: minibatches, periodic full evaluations, the order of results.
+
+A trial is one candidate on one minibatch. The candidate comes from `_choose`; the rest is here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result
+from rollouts.prompt_optimization.selection.base import Space
+from rollouts.prompt_optimization.selection.settings import SelectorSettings
+from rollouts.prompt_optimization.selection.table import ScoreTable
+
+
+@dataclass(slots=True)
+class Trial:
+    """A candidate and the cells that are still to come; `token` is the chooser's own mark of it."""
+
+    number: int
+    candidate: Candidate
+    waiting: set[int]
+    full: bool = False
+    token: object = None
+    scores: list[float] = field(default_factory=list)
+
+
+class TrialSelector:
+    """Base of `random` and `tpe`."""
+
+    def __init__(self, space: Space, settings: SelectorSettings) -> None:
+        self.space, self.settings = space, settings
+        self.table = ScoreTable(space)
+        self.rng = random.Random(f"rollouts-selector-{settings.seed}")
+        self.trials_asked = 0
+        self.trials_told = 0
+        self._open: list[Trial] = []
+        self._full_due = False
+        self._best: tuple[float, int] = (float("-inf"), 0)
+
+    def ask(self, n: int) -> list[Cell]:
+        cells: list[Cell] = []
+        while len(cells) < n and (trial := self._next_trial()) is not None:
+            new = [Cell(trial.candidate, sample) for sample in sorted(trial.waiting)]
+            for cell in new:
+                self.table.take(cell)
+            cells.extend(new)
+            self._open.append(trial)
+        return cells
+
+    def _next_trial(self) -> Trial | None:
+        if self._full_due:
+            self._full_due = False
+            full = self._full_trial()
+            if full is not None:
+                return full
+        if self.trials_asked >= self.settings.trials:
+            return None
+        chosen = self._choose()
+        if chosen is None:
+            return None
+        candidate, token = chosen
+        free = self.table.free_samples(candidate, range(self.space.samples))
+        batch = self.rng.sample(free, min(self.settings.minibatch, len(free)))
+        self.trials_asked += 1
+        every = self.settings.full_every
+        self._full_due = bool(every) and self.trials_asked % every == 0
+        return Trial(self.trials_asked, candidate, set(batch), token=token)
+
+    def _full_trial(self) -> Trial | None:
+        """The best candidate that is not yet evaluated on all samples."""
+        for entry in self.table.ranking():
+            if not self.table.exhausted(entry.candidate):
+                free = self.table.free_samples(entry.candidate, range(self.space.samples))
+                return Trial(self.trials_asked, entry.candidate, set(free), full=True)
+        return None
+
+    def tell(self, results: Sequence[Result]) -> None:
+        for result in results:
+            self.table.add(result)
+            for trial in self._open:
+                if trial.candidate == result.cell.candidate and result.cell.sample in trial.waiting:
+                    trial.waiting.discard(result.cell.sample)
+                    if result.score is not None:
+                        trial.scores.append(result.score)
+                    break
+        self._close_trials()
+
+    def _close_trials(self) -> None:
+        """Closes finished trials in the order of asking, up to the first unfinished one."""
+        while self._open and not self._open[0].waiting:
+            trial = self._open.pop(0)
+            if not trial.full:
+                self.trials_told += 1
+                self._learn(trial)
+            best = self.table.recommend()
+            if best.estimate > self._best[0] + 1e-9:
+                self._best = (best.estimate, self.trials_told)
+
+    def record(self, results: Sequence[Result]) -> None:
+        for result in results:
+            self.table.add(result)
+
+    def unseen(self, candidate: Candidate) -> list[int]:
+        return self.table.free_samples(candidate, range(self.space.samples))
+
+    def add_level(self, factor: int) -> int:
+        levels = list(self.space.levels)
+        levels[factor] += 1
+        self.space = replace(self.space, levels=tuple(levels))
+        self.table.space = self.space
+        return levels[factor] - 1
+
+    def ranking(self) -> list[Recommendation]:
+        return self.table.ranking()
+
+    def recommend(self) -> Recommendation:
+        return self.table.recommend()
+
+    def should_stop(self) -> bool:
+        patience, target = self.settings.patience, self.settings.target
+        if patience is not None and self.trials_told - self._best[1] >= patience:
+            return True
+        if target is None:
+            return False
+        best = self.recommend()
+        return best.n >= self.space.samples and best.estimate >= target
+
+    def usable(self, candidate: Candidate) -> bool:
+        """Allowed, and with samples left."""
+        return self.space.feasible(candidate) and not self.table.exhausted(candidate)
+
+    def any_usable(self) -> Candidate | None:
+        """A random usable candidate: by draws first, then by looking through a random part of the space in order."""
+        levels = self.space.levels
+        for _ in range(64):
+            candidate = tuple(self.rng.randrange(n) for n in levels)
+            if self.usable(candidate):
+                return candidate
+        for offset in range(min(_product(levels), 20_000)):
+            candidate = _unravel(offset, levels)
+            if self.usable(candidate):
+                return candidate
+        return None
+
+    def _choose(self) -> tuple[Candidate, object] | None:
+        """The next trial's candidate and a mark for `_learn`; None when there is nothing left to try."""
+        raise NotImplementedError
+
+    def _learn(self, trial: Trial) -> None:
+        """A trial has ended; `trial.scores` may be empty when all of its cells failed."""
+
+
+def _product(levels: Sequence[int]) -> int:
+    total = 1
+    for n in levels:
+        total *= n
+    return total
+
+
+def _unravel(index: int, levels: Sequence[int]) -> Candidate:
+    out = []
+    for n in reversed(levels):
+        index, level = divmod(index, n)
+        out.append(level)
+    return tuple(reversed(out))

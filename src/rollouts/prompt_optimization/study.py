@@ -1,0 +1,299 @@
+"""One optimization run: what an optimizer may do, and nothing else.
+
+Optimizers call `evaluate` and `generate`, `emit` what they decide, and ask `affords` before they plan more. Store,
+ledger, clients and the clock stay behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from rollouts.budget import Budget, Constraints, Ledger, Spend
+from rollouts.dtypes import Endpoint, Evaluation, PromptTemplate, Request, Response
+from rollouts.errors import BudgetExhausted, ConfigError
+from rollouts.evaluation import Cell, Evaluator, FailureLimit, Task
+from rollouts.executors import LocalExecutor
+from rollouts.llm.connect import CallContext, provider_for, wrap
+from rollouts.llm.client import Client, Provider
+from rollouts.llm.clock import Clock, SystemClock
+from rollouts.store import open_store
+from rollouts.store.base import EventRow, RunRow, Store
+
+T = TypeVar("T")
+Listener = Callable[[str, Mapping[str, Any]], None]
+_CHECK_MARGIN = 1.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """How a run is carried out.
+
+    store: where it is recorded (None: in memory, lost at the end). run_id: its name, by default a fresh one; with
+    `resume` an existing run goes on. slots: rollouts in flight at once. max_failure_share: the share of failed rollouts
+    that stops the run. listeners: called with every event. providers: ready providers by `Endpoint.name`, used instead
+    of making one (tests, own transports). config: stored with the run; must hold no secret.
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    constraints: Constraints = field(default_factory=Constraints)
+    store: Store | None = None
+    run_id: str = ""
+    resume: bool = False
+    slots: int | None = None
+    max_failure_share: float = 0.5
+    listeners: tuple[Listener, ...] = ()
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    method: str = "mipro"
+    clock: Clock = field(default_factory=SystemClock)
+    on_start: Callable[[Study], None] | None = None
+
+
+class Study:
+    """Made by `open_study`; close it with `close`."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        evaluator: Evaluator,
+        clients: Mapping[str, Client],
+        options: StudyOptions,
+        store: Store,
+        count_tokens: Callable[[str], int],
+    ) -> None:
+        self._count_tokens = count_tokens
+        self.run_id, self.options, self.store = run_id, options, store
+        self.evaluator, self._clients = evaluator, clients
+        self.ledger = evaluator.ledger
+        self.constraints = options.constraints
+        self.stop_reason: str | None = None
+        self._started = options.clock.now()
+        self._seq = max((event.seq for event in store.events(run_id, limit=1_000_000)), default=0)
+        self.phase = "start"
+        self.best_score: float | None = None
+        self.search_ended: str | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def elapsed(self) -> float:
+        """Wall-clock seconds of this run, earlier processes included."""
+        return self.ledger.elapsed_before + self.options.clock.now() - self._started
+
+    @property
+    def slots(self) -> int:
+        """Rollouts in flight at once."""
+        return self.evaluator.executor.slots
+
+    @property
+    def stopping(self) -> bool:
+        """True when no further work may start."""
+        return self.stop_reason is not None
+
+    def stop(self, reason: str) -> None:
+        """Ends the run soon: what is in flight ends, nothing new starts, the best so far is returned."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            self.evaluator.stop(reason)
+            self.emit("stopping", reason=reason)
+
+    def why_ended(self) -> str:
+        """Why the search ended, in words."""
+        return self.stop_reason or self.search_ended or "all planned trials were made"
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs `work` beside the caller; cancelled when the study is closed."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        return task
+
+    def known(self, cells: Sequence[Cell]) -> list[Evaluation]:
+        """The scored evaluations among `cells`, read from the store; runs nothing."""
+        return self.evaluator.known(cells)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text` for the task's model: exact where its tokenizer is known, else an estimate."""
+        return self._count_tokens(text)
+
+    def fits(self, template: PromptTemplate) -> bool:
+        """Whether the prompt without its sample is within `Constraints.max_prompt_tokens`."""
+        limit = self.constraints.max_prompt_tokens
+        if limit is None:
+            return True
+        texts = [template.system, *(text for demo in template.few_shot_examples for text in (demo.input, demo.output))]
+        return self.count_tokens("\n".join(texts)) <= limit
+
+    async def evaluate(self, cells: Sequence[Cell], *, phase: str, priority: int = 0) -> list[Evaluation]:
+        """One evaluation per cell; those that the budget or a stop left out are missing (`is_missing`)."""
+        return await self.evaluator.evaluate(cells, phase=phase, priority=priority)
+
+    async def generate(self, request: Request) -> Response:
+        """One answer for a proposer; budgeted, cached, retried. Raises ProviderError or BudgetExhausted."""
+        if self.stop_reason is not None:
+            raise BudgetExhausted("seconds", cap=0, committed=0, wanted=0)
+        return await self._clients[request.endpoint.connection].complete(request)
+
+    def affords(self, rollouts: int) -> bool:
+        """Whether `rollouts` more, on top of what is queued, fit in what is left, judged by their mean cost so far."""
+        progress, ledger = self.evaluator.progress, self.ledger
+        wanted = rollouts + progress.queued
+        left = ledger.left("rollouts")
+        if left is not None and wanted > left + self._in_flight():
+            return False
+        if not progress.done:
+            return True
+        for resource in ("micros", "tokens", "calls"):
+            left = ledger.left(resource)
+            mean = getattr(progress.spent, resource) / progress.done
+            if left is not None and wanted * mean * _CHECK_MARGIN > left:
+                return False
+        cap = ledger.budget.max_seconds
+        if cap is None:
+            return True
+        here = self.elapsed - ledger.elapsed_before
+        return self.elapsed + wanted * here / progress.done < cap
+
+    def _in_flight(self) -> int:
+        return max(0, self.ledger.committed.rollouts - self.ledger.spent.rollouts)
+
+    def emit(self, kind: str, **data: Any) -> None:
+        """Records an event and tells the listeners."""
+        self._seq += 1
+        event = EventRow(run_id=self.run_id, seq=self._seq, kind=kind, data=data, created_at=time.time())
+        self.store.record(event)
+        for listener in self.options.listeners:
+            listener(kind, data)
+
+    def enter(self, phase: str, **data: Any) -> None:
+        """A new phase begins."""
+        self.phase = phase
+        self.emit("phase", phase=phase, **data)
+
+    async def close(self, status: str, summary: Mapping[str, Any] | None = None) -> None:
+        """Ends the run in the store and frees clients; the run is then charged exactly what it spent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.evaluator.executor.close()
+        for client in {id(client): client for client in self._clients.values()}.values():
+            await client.close()
+        self.store.flush()
+        self.store.update_run(
+            self.run_id,
+            status=status,
+            updated_at=time.time(),
+            elapsed_s=self.elapsed,
+            authorised=self.ledger.committed.to_json(),
+            summary=dict(summary or {}),
+        )
+        self.store.unlock_run(self.run_id)
+
+
+def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) -> Study:
+    """Starts or continues a run: its row in the store, its lock, its account, its clients.
+
+    `others` are endpoints used beside the task's own (proposer, judge). Raises ConfigError (no key, unknown price under
+    a money cap, unknown provider), RunLocked, RunNotFound or StoreError before anything is spent.
+    """
+    store = options.store if options.store is not None else open_store(None)
+    run = _start_run(store, options)
+    try:
+        ledger = Ledger(options.budget, spent=_spend(run.authorised), elapsed=run.elapsed_s)
+        clock, started = options.clock, options.clock.now()
+
+        def authorise(spend: Spend) -> None:
+            elapsed = ledger.elapsed_before + clock.now() - started
+            store.update_run(run.id, authorised=spend.to_json(), elapsed_s=elapsed, updated_at=time.time())
+
+        slots = options.slots or default_slots(task.endpoint)
+        context = CallContext(ledger, store=store, run_id=run.id, clock=clock, authorise=authorise, slots=slots)
+        providers, clients = _connect((task.endpoint, *task.endpoints.values(), *others), options, context)
+        evaluator = Evaluator(
+            _with_latency_cap(task, options.constraints),
+            clients,
+            executor=LocalExecutor(slots),
+            ledger=ledger,
+            store=store,
+            run_id=run.id,
+            failure_limit=FailureLimit(options.max_failure_share),
+        )
+        study = Study(
+            run_id=run.id,
+            evaluator=evaluator,
+            clients=clients,
+            options=options,
+            store=store,
+            count_tokens=providers[task.endpoint.connection].count_tokens,
+        )
+    except BaseException as error:
+        store.update_run(run.id, status="failed", summary={"error": str(error)})
+        store.unlock_run(run.id)
+        raise
+    study.emit("resumed" if options.resume else "started", method=options.method, budget=_budget_json(options.budget))
+    if options.on_start is not None:
+        options.on_start(study)
+    return study
+
+
+def _connect(
+    endpoints: Sequence[Endpoint], options: StudyOptions, context: CallContext
+) -> tuple[dict[str, Provider], dict[str, Client]]:
+    """One provider and one client for every different connection."""
+    providers: dict[str, Provider] = {}
+    for endpoint in endpoints:
+        if endpoint.connection not in providers:
+            ready = options.providers.get(endpoint.name)
+            providers[endpoint.connection] = provider_for(endpoint, context) if ready is None else ready
+    return providers, {name: wrap(provider, context) for name, provider in providers.items()}
+
+
+def _start_run(store: Store, options: StudyOptions) -> RunRow:
+    now = time.time()
+    if options.resume:
+        run = store.run(options.run_id)
+        store.lock_run(run.id)
+        store.update_run(run.id, status="running", updated_at=now)
+        return store.run(run.id)
+    run = RunRow(
+        id=options.run_id or f"{options.method}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}",
+        method=options.method,
+        status="running",
+        created_at=now,
+        updated_at=now,
+        config=dict(options.config),
+        name=options.name,
+    )
+    store.create_run(run)
+    store.lock_run(run.id)
+    return run
+
+
+def default_slots(endpoint: Endpoint) -> int:
+    """Rollouts in flight when nothing is stated: 16, and 4 for the embedded model, which runs one call at a time."""
+    return 4 if endpoint.provider == "local" else 16
+
+
+def _with_latency_cap(task: Task, constraints: Constraints) -> Task:
+    limits = [limit for limit in (task.timeout_s, constraints.max_latency_s) if limit is not None]
+    return replace(task, timeout_s=min(limits)) if limits else task
+
+
+def _spend(data: Mapping[str, Any]) -> Spend:
+    return Spend(**data) if data else Spend()
+
+
+def _budget_json(budget: Budget) -> dict[str, Any]:
+    cost = None if budget.max_cost_usd is None else str(budget.max_cost_usd)
+    return {
+        "max_cost_usd": cost,
+        "max_tokens": budget.max_tokens,
+        "max_calls": budget.max_calls,
+        "max_rollouts": budget.max_rollouts,
+        "max_seconds": budget.max_seconds,
+    }

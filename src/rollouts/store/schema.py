@@ -1,0 +1,124 @@
+"""The tables as this version of the code reads and writes them. `migrations` makes them.
+
+Every JSON value is text that Python's `json` wrote: one format in every database, and no second parse on the way in.
+Rows that are scanned have an `id` that counts up in the order of recording.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+REVISIONS = ("0001",)
+"""All schema versions this code can migrate from, oldest first; the last is the one it works with."""
+
+VERSION_TABLE = "rollouts_version"
+
+metadata = MetaData()
+
+_Int = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _cost_columns() -> tuple[Column[object], ...]:
+    return (
+        Column("prompt_tokens", _Int, nullable=False),
+        Column("completion_tokens", _Int, nullable=False),
+        Column("cached_tokens", _Int, nullable=False),
+        Column("cost_micros", _Int, nullable=False),
+        Column("latency_s", Double, nullable=False),
+    )
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("method", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("elapsed_s", Double, nullable=False),
+    Column("authorised", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Index("ix_runs_created", "created_at", "id"),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", _Int, primary_key=True),
+    Column("key", String, nullable=False, unique=True),
+    Column("run_id", String, nullable=False),
+    Column("program", String, nullable=False),
+    Column("sample_id", Text, nullable=False),
+    Column("repeat", _Int, nullable=False),
+    Column("score", Double),
+    Column("output", Text, nullable=False),
+    Column("failure", Text),
+    *_cost_columns(),
+    Column("data", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("ix_rollouts_run", "run_id", "id"),
+    Index(
+        "ix_rollouts_failed",
+        "run_id",
+        "id",
+        sqlite_where=text("failure IS NOT NULL"),
+        postgresql_where=text("failure IS NOT NULL"),
+    ),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("id", _Int, primary_key=True),
+    Column("key", String, nullable=False, unique=True),
+    Column("run_id", String, nullable=False),
+    Column("phase", String, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("request", Text),
+    Column("response", Text, nullable=False),
+    *_cost_columns(),
+    Column("created_at", Double, nullable=False),
+    Index("ix_generations_run", "run_id", "id"),
+)
+
+programs = Table(
+    "programs",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("modules", Text, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("seq", _Int, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+run_rollouts = Table(
+    "run_rollouts",
+    metadata,
+    Column("id", _Int, primary_key=True),
+    Column("run_id", String, nullable=False),
+    Column("key", String, nullable=False),
+    UniqueConstraint("run_id", "key"),
+    Index("ix_run_rollouts_run", "run_id", "id"),
+)

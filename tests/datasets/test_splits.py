@@ -1,0 +1,182 @@
+"""Splits never overlap, have the exact sizes, keep the class shares, and depend on the seed alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollouts.datasets import auto_sizes, describe, same_inputs, split
+from rollouts.datasets.rounding import controlled_rounding
+from rollouts.dtypes import Sample
+from rollouts.errors import ConfigError, DataError
+
+
+def sample(number: int, label: object, text: str | None = None) -> Sample:
+    return Sample(inputs={"text": text if text is not None else f"text {number}"}, ground_truth=label, id=str(number))
+
+
+def labelled(counts: list[int]) -> list[Sample]:
+    """Sorted by label, as published sets are."""
+    labels = [f"label{i}" for i, count in enumerate(counts) for _ in range(count)]
+    return [sample(number, label) for number, label in enumerate(labels)]
+
+
+class_counts = st.lists(st.integers(min_value=2, max_value=40), min_size=1, max_size=12)
+shares = st.lists(st.floats(min_value=0, max_value=1), min_size=1, max_size=4)
+
+
+def sizes_of(portions: list[float], total: int) -> dict[str, int]:
+    scale = max(1.0, sum(portions))
+    return {f"s{i}": int(portion / scale * total) for i, portion in enumerate(portions)}
+
+
+@given(class_counts, shares, st.integers(min_value=0, max_value=2**40))
+def test_disjoint_exact_and_stratified(counts: list[int], portions: list[float], seed: int) -> None:
+    samples = labelled(counts)
+    sizes = sizes_of(portions, len(samples))
+    parts = split(samples, sizes, seed)
+    assert {name: len(part) for name, part in parts.items()} == sizes
+    ids = [one.id for part in parts.values() for one in part]
+    assert len(ids) == len(set(ids))
+    for name, part in parts.items():
+        found = Counter(one.ground_truth for one in part)
+        for label, count in Counter(one.ground_truth for one in samples).items():
+            assert abs(found[label] - sizes[name] * count / len(samples)) < 1
+
+
+@given(class_counts, shares, st.integers(min_value=0, max_value=2**40), st.booleans())
+def test_the_same_seed_gives_the_same_splits(counts: list[int], portions: list[float], seed: int, by: bool) -> None:
+    samples = labelled(counts)
+    sizes = sizes_of(portions, len(samples))
+    assert split(samples, sizes, seed, by) == split(list(samples), dict(sizes), seed, by)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("xy")), min_size=1, max_size=60))
+def test_no_text_is_on_two_sides(rows: list[tuple[str, str]]) -> None:
+    samples = [sample(i, label, text if i % 2 else f" {text.upper()} ") for i, (text, label) in enumerate(rows)]
+    clear = [group[0] for group in same_inputs(samples) if len({one.ground_truth for one in group}) == 1]
+    half = len(clear) // 2
+    parts = split(samples, {"train": half, "test": len(clear) - half}, seed=3)
+    kept = parts["train"] + parts["test"]
+    assert sorted(kept, key=lambda s: int(s.id)) == clear
+    summary = describe(samples)
+    assert summary.n - summary.duplicates - len(summary.contradictions) == len(clear)
+
+
+@given(
+    st.lists(st.integers(min_value=0, max_value=50), min_size=1, max_size=9),
+    st.lists(st.floats(min_value=0, max_value=1), min_size=0, max_size=5),
+)
+def test_controlled_rounding(rows: list[int], portions: list[float]) -> None:
+    total = sum(rows)
+    columns = list(sizes_of(portions, total).values())
+    columns.append(total - sum(columns))
+    table = controlled_rounding(rows, columns)
+    assert [sum(row) for row in table] == rows
+    assert [sum(column) for column in zip(*table, strict=True)] == columns
+    for row, count in zip(table, rows, strict=True):
+        assert all(abs(cell - count * size / total) < 1 for cell, size in zip(row, columns, strict=True) if total)
+
+
+def test_seeds_differ_and_order_is_shuffled() -> None:
+    samples = labelled([50, 50])
+    sizes = {"train": 40, "val": 40}
+    first = split(samples, sizes, 0)
+    assert first != split(samples, sizes, 1)
+    labels = [one.ground_truth for one in first["train"]]
+    assert labels != sorted(labels)
+
+
+@pytest.mark.parametrize("truths", [[f"free text {i}" for i in range(40)], [[i] for i in range(40)], [None] * 40])
+def test_other_ground_truths_are_shuffled_plainly(truths: list[object]) -> None:
+    samples = [sample(i, truth) for i, truth in enumerate(truths)]
+    parts = split(samples, {"train": 10, "test": 30})
+    assert sorted(int(one.id) for part in parts.values() for one in part) == list(range(40))
+
+
+def test_without_stratify_the_classes_are_left_to_chance() -> None:
+    samples = labelled([20, 20])
+    found = {
+        Counter(s.ground_truth for s in split(samples, {"a": 20}, seed, False)["a"])["label0"] for seed in range(20)
+    }
+    assert len(found) > 2
+
+
+def test_rare_classes_take_turns() -> None:
+    # Twenty classes, ten rows asked for: each class must have the chance to be in.
+    samples = labelled([5] * 20)
+    seen = {one.ground_truth for seed in range(30) for one in split(samples, {"train": 10}, seed)["train"]}
+    assert len(seen) == 20
+
+
+def test_shares() -> None:
+    parts = split(labelled([50, 50]), {"train": 0.29, "val": 10, "test": 0.61})
+    assert {name: len(part) for name, part in parts.items()} == {"train": 29, "val": 10, "test": 61}
+    assert len(split(labelled([7]), {"all": 1.0})["all"]) == 7
+    assert split(labelled([7]), {"test": 0}) == {"test": []}
+
+
+@pytest.mark.parametrize("sizes", [{"a": -1}, {"a": True}, {"a": 1.5}, {"a": float("nan")}, {"a": 0.6, "b": 0.6}])
+def test_sizes_that_make_no_sense(sizes: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="split"):
+        split(labelled([10]), sizes)
+
+
+def test_too_few_rows_are_told_with_numbers() -> None:
+    samples = [*labelled([6, 3]), sample(9, "label0", "text 0"), sample(10, "label1", "TEXT 1")]
+    message = (
+        r"need 12 rows \(train 4 \+ test 8\), the data set has 8 \(11 less 3 duplicates or contradictions\); "
+        r"per label that is label0 8 \(has 5\), label1 5 \(has 3\)"
+    )
+    with pytest.raises(DataError, match=message):
+        split(samples, {"train": 4, "test": 8})
+    with pytest.raises(DataError, match="need 1 rows"):
+        split([], {"train": 1})
+
+
+def test_processes_with_other_hash_seeds_agree() -> None:
+    code = (
+        "from rollouts.datasets import load, split, DatasetSpec\n"
+        "parts = split(load(DatasetSpec(path='tickets', limit=300)), {'train': 50, 'val': 50, 'test': 100}, seed=7)\n"
+        "print([[s.id for s in part] for part in parts.values()])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("0", "1", "4242")
+    }
+    assert len(outputs) == 1
+
+
+@given(st.integers(min_value=2, max_value=20_000))
+def test_auto_sizes(n: int) -> None:
+    sizes = auto_sizes(n)
+    assert list(sizes) == ["train", "val", "test"]
+    assert sum(sizes.values()) <= n
+    assert sizes["train"] >= 1
+    assert sizes["val"] >= 1
+    assert (sizes["test"] == 0) == (n < 9)
+    assert sizes["train"] <= 200
+    assert sizes["val"] <= 300
+    assert sizes["test"] <= 500
+
+
+def test_auto_sizes_at_the_ends() -> None:
+    assert auto_sizes(2) == {"train": 1, "val": 1, "test": 0}
+    assert auto_sizes(9) == {"train": 3, "val": 3, "test": 3}
+    assert auto_sizes(100) == {"train": 30, "val": 35, "test": 35}
+    assert auto_sizes(10_003) == {"train": 200, "val": 300, "test": 500}
+    for n in (0, 1):
+        with pytest.raises(DataError, match=f"has {n} usable rows; at least 2"):
+            auto_sizes(n)

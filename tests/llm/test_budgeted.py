@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+
+from rollouts.budget import Authorisation, Budget, Ledger, Spend
+from rollouts.dtypes import Endpoint, Message, Price, Request
+from rollouts.errors import (
+    AuthenticationFailed,
+    BudgetExhausted,
+    CallTimeout,
+    InvalidRequest,
+    MalformedResponse,
+    ModelNotFound,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    StoreError,
+)
+from rollouts.llm.budgeted import BudgetedClient, RunClock
+from rollouts.llm.clock import SystemClock
+from rollouts.testing import FakeClock, ScriptedLLM
+
+PRICE = Price(input=Decimal(1), output=Decimal(4))
+REQUEST = Request(endpoint=Endpoint.parse("openai/x"), messages=(Message("user", "question"),), phase="judge")
+
+
+def client_of(llm: ScriptedLLM, ledger: Ledger, **changes: object) -> BudgetedClient:
+    clock = changes.pop("clock", None) or FakeClock()
+    return BudgetedClient(llm, ledger, RunClock(clock, ledger, clock.now()), **changes)
+
+
+def billed_cut() -> ProviderError:
+    error = ProviderUnavailable("cut")
+    error.billed = True
+    return error
+
+
+async def test_an_answer_is_settled_at_what_it_took() -> None:
+    llm, ledger = ScriptedLLM(["answer"], price=PRICE), Ledger(Budget())
+    response = await client_of(llm, ledger).complete(REQUEST)
+    usage = response.usage
+    expected = Spend(micros=usage.prompt_tokens + 4 * usage.completion_tokens, tokens=usage.total_tokens, calls=1)
+    assert ledger.spent == ledger.committed == expected
+    assert ledger.by_phase == {"judge": expected}
+
+
+@pytest.mark.parametrize(
+    ("error", "billed"),
+    [
+        (RateLimited("x"), False),
+        (ProviderUnavailable("x"), False),
+        (AuthenticationFailed("x"), False),
+        (ModelNotFound("x"), False),
+        (InvalidRequest("x"), False),
+        (billed_cut(), True),
+        (CallTimeout("x"), True),
+        (MalformedResponse("x"), True),
+        (RuntimeError("a bug"), True),
+        (asyncio.CancelledError(), True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_failure_is_settled_by_its_error(error: BaseException, billed: bool) -> None:
+    llm, ledger = ScriptedLLM([error], price=PRICE), Ledger(Budget())
+    with pytest.raises(type(error)):
+        await client_of(llm, ledger).complete(REQUEST)
+    assert ledger.spent == (llm.worst_case(REQUEST) if billed else Spend(calls=1))
+    assert ledger.committed == ledger.spent
+
+
+async def test_nothing_is_sent_that_might_not_fit() -> None:
+    llm = ScriptedLLM(["a", "b"], price=PRICE)
+    worst = llm.worst_case(REQUEST)
+    ledger = Ledger(Budget(max_tokens=worst.tokens * 2 - 1))
+    client = client_of(llm, ledger)
+    ledger.reserve(Spend(tokens=worst.tokens))
+    with pytest.raises(BudgetExhausted, match="tokens"):
+        await client.complete(REQUEST)
+    assert llm.calls == 0
+
+
+async def test_the_worst_case_is_held_while_the_call_is_out() -> None:
+    clock = FakeClock()
+    llm, ledger = ScriptedLLM(["a"], price=PRICE, latency_s=1, clock=clock), Ledger(Budget())
+    task = asyncio.create_task(client_of(llm, ledger, clock=clock).complete(REQUEST))
+    await clock.advance(0.5)
+    assert (ledger.committed, ledger.spent) == (llm.worst_case(REQUEST), Spend())
+    await clock.advance(1)
+    await task
+    assert ledger.committed == ledger.spent
+    assert ledger.spent.seconds == 1
+
+
+async def test_a_cut_attempt_keeps_its_worst_case_and_the_seconds_it_ran() -> None:
+    clock = FakeClock()
+    llm, ledger = ScriptedLLM(["a"], latency_s=9, clock=clock), Ledger(Budget())
+    task = asyncio.create_task(client_of(llm, ledger, clock=clock).complete(REQUEST))
+    await clock.advance(2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (ledger.spent.tokens, ledger.spent.seconds) == (llm.worst_case(REQUEST).tokens, 2)
+    assert llm.in_flight == 0
+
+
+async def test_the_time_cap_cuts_the_attempt_and_stops_the_next() -> None:
+    llm, ledger = ScriptedLLM(["a", "b"], latency_s=5.0), Ledger(Budget(max_seconds=0.02))
+    client = client_of(llm, ledger, clock=SystemClock())
+    for _ in range(2):
+        with pytest.raises(BudgetExhausted) as caught:
+            await client.complete(REQUEST)
+        assert (caught.value.resource, caught.value.cap) == ("seconds", 0.02)
+    assert (llm.calls, llm.in_flight) == (1, 0)
+    assert ledger.spent.tokens == llm.worst_case(REQUEST).tokens
+
+
+async def test_a_timeout_inside_the_provider_is_not_the_time_cap() -> None:
+    ledger = Ledger(Budget(max_seconds=60))
+    with pytest.raises(TimeoutError):
+        await client_of(ScriptedLLM([TimeoutError()]), ledger, clock=SystemClock()).complete(REQUEST)
+
+
+async def test_no_wait_outlasts_the_run() -> None:
+    clock = FakeClock(auto=True)
+    ledger = Ledger(Budget(max_seconds=10), elapsed=4)
+    run_clock = RunClock(clock, ledger, clock.now())
+    assert run_clock.left() == 6
+    await run_clock.sleep(100)
+    assert clock.now() == 6
+    await run_clock.sleep(100)
+    assert clock.now() == 6
+    with pytest.raises(BudgetExhausted):
+        run_clock.left()
+
+
+async def test_a_call_leaves_only_when_its_worst_case_is_durable() -> None:
+    durable: list[Spend] = []
+    ledger = Ledger(Budget(max_calls=100))
+
+    def reply(_: Request) -> str:
+        assert ledger.within(durable[-1])
+        return "ok"
+
+    authorisation = Authorisation(ledger, durable.append)
+    client = client_of(ScriptedLLM(reply, price=PRICE), ledger, authorisation=authorisation)
+    for _ in range(100):
+        await client.complete(REQUEST)
+    authorisation.close()
+    assert durable[-1] == ledger.spent
+    assert len(durable) < 10
+
+
+async def test_what_cannot_be_authorised_is_not_sent_and_not_held() -> None:
+    def full(_: Spend) -> None:
+        raise StoreError("the disk is full")
+
+    llm, ledger = ScriptedLLM(["a"]), Ledger(Budget(max_calls=5))
+    client = client_of(llm, ledger, authorisation=Authorisation(ledger, full))
+    with pytest.raises(StoreError):
+        await client.complete(REQUEST)
+    assert (llm.calls, ledger.committed) == (0, Spend())
