@@ -1,4 +1,4 @@
-"""How fast a store takes, finds and lists rollouts: `python -m benchmarks.store.bench_store [--rollouts N] [--place P]`.
+"""How fast a store takes, finds and lists rollouts: `python -m benchmarks.store.bench_store [--rollouts N]`.
 
 A pair is one rollout and its generation. CPU is that of the whole process, the writer's thread included.
 """

@@ -80,6 +80,16 @@ def test_what_is_left_can_be_reserved_and_not_one_more(budget: Budget, spent: Sp
         assert ledger.left(name) == 0
 
 
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_within_counts_what_is_reserved(resource: str) -> None:
+    ledger, bound = Ledger(Budget()), Spend(**{resource: 5})
+    ledger.settle(ledger.reserve(Spend(**{resource: 2})), Spend(**{resource: 2}))
+    ledger.reserve(Spend(**{resource: 3}))
+    assert ledger.within(bound)
+    ledger.reserve(Spend(**{resource: 1}))
+    assert not ledger.within(bound)
+
+
 def test_a_released_reservation_leaves_no_trace() -> None:
     ledger = Ledger(Budget(max_calls=1))
     ledger.release(ledger.reserve(Spend(calls=1)))

@@ -308,6 +308,8 @@ def test_the_repr_shows_no_key(kind: Kind) -> None:
     assert "pass" not in shown
 
 
+LONG = "ü€𝄞x" * 500
+LONG_TOOL = replace(WEATHER, description=LONG)
 roles = st.sampled_from(["system", "user", "assistant", "tool"])
 calls = st.builds(
     ToolCall, id=st.text(max_size=9), name=st.text(min_size=1, max_size=9), arguments=st.text(max_size=30)
@@ -330,15 +332,17 @@ formats = st.one_of(
 @pytest.mark.parametrize("provider", ["openai", "vllm", "deepseek", "anthropic"])
 def test_the_worst_case_is_never_below_the_bill(provider: str) -> None:
     """With a tokenizer that makes a token of every byte, as bad as it gets."""
-    with MockProvider.in_thread(tokenizer="bytes", prefix_cache=True, reply=lambda body: '{"a": "b"}' * 9) as mock:
+    with MockProvider.in_thread(
+        tokenizer="bytes", prefix_cache=True, reply=lambda body: '{"a": "' + "b " * 60 + '"}'
+    ) as mock:
         endpoint = replace(mock.endpoint(provider=provider), sampling=Sampling(max_tokens=50))
         client = Kind(provider, provider).client(endpoint)
         with asyncio.Runner() as runner:
 
             @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-            @given(st.lists(messages, min_size=1, max_size=6), formats, st.lists(st.just(WEATHER), max_size=3))
+            @given(st.lists(messages, min_size=1, max_size=6), formats, st.lists(st.just(LONG_TOOL), max_size=3))
             def check(asked: list[Message], wanted: Any, tools: list[Tool]) -> None:
-                turns = (*asked, Message("user", "q"))
+                turns = (*asked, Message("user", LONG))  # long enough to outweigh all fixed allowances
                 request = Request(endpoint=endpoint, messages=turns, response_format=wanted, tools=tuple(tools))
                 before = mock.tokens, mock.micros
                 worst = client.worst_case(request)

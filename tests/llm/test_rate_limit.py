@@ -34,7 +34,7 @@ def test_the_limit_stays_within_its_bounds(slots: int, steps: list[str]) -> None
                 assert limiter.limit in (before, max(1, int(before * 0.8)))
                 assert "wait" not in step or limiter.pause_left(now) >= 3.0
             elif step == "ok":
-                limiter.succeeded()
+                limiter.succeeded(ticket)
                 assert before <= limiter.limit <= before + 1
             else:
                 limiter.failed()
@@ -52,11 +52,12 @@ def test_it_starts_at_twenty_or_at_the_slots() -> None:
 
 
 def run_full_window(limiter: ConcurrencyLimiter) -> None:
+    ticket = 0
     while limiter.ready(0):
-        limiter.start()
+        ticket = limiter.start()
     for _ in range(limiter.limit):
-        limiter.succeeded()
-        limiter.start()
+        limiter.succeeded(ticket)
+        ticket = limiter.start()
     for _ in range(limiter.in_flight):
         limiter.failed()
 
@@ -73,8 +74,7 @@ def test_it_grows_by_one_per_full_window_up_to_the_slots() -> None:
 def test_an_idle_limiter_learns_nothing() -> None:
     limiter = ConcurrencyLimiter(64)
     for _ in range(1000):
-        limiter.start()
-        limiter.succeeded()
+        limiter.succeeded(limiter.start())
     assert limiter.limit == 20
 
 
@@ -88,6 +88,15 @@ def test_one_round_of_refusals_is_one_cut() -> None:
     assert limiter.limit == 12
 
 
+def test_successes_of_before_a_cut_do_not_undo_it() -> None:
+    limiter = ConcurrencyLimiter(64)
+    tickets = [limiter.start() for _ in range(20)]
+    limiter.refused(tickets.pop(), 0.0, None)
+    for ticket in tickets:
+        limiter.succeeded(ticket)
+    assert limiter.limit == 16
+
+
 def test_at_the_floor_refusals_pause_longer_and_longer_until_a_success() -> None:
     limiter, pauses, now = ConcurrencyLimiter(1), [], 0.0
     for _ in range(7):
@@ -95,8 +104,7 @@ def test_at_the_floor_refusals_pause_longer_and_longer_until_a_success() -> None
         pauses.append(limiter.pause_left(now))
         now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
-    limiter.start()
-    limiter.succeeded()
+    limiter.succeeded(limiter.start())
     limiter.refused(limiter.start(), now, None)
     assert limiter.pause_left(now) == 1
 
@@ -140,7 +148,7 @@ async def test_retry_after_stops_all_new_starts() -> None:
     client = RateLimitedClient(ScriptedLLM(reply, latency_s=1, clock=clock), ConcurrencyLimiter(2), clock)
     outcomes = await asyncio.gather(*(client.complete(request(str(n))) for n in range(5)), return_exceptions=True)
     assert isinstance(outcomes[0], RateLimited)
-    assert starts == [0, 0, 31, 32, 33]  # the pause, then one at a time: 2 was cut to 1
+    assert starts == [0, 0, 31, 32, 32]  # the pause, then one (2 was cut to 1), then two (1 succeeded)
     assert client.limiter.in_flight == 0
 
 

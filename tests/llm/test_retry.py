@@ -33,7 +33,9 @@ class Ceiling(random.Random):
         return 1.0
 
 
-async def outcome(replies: list[object], policy: RetryPolicy | None = None, **changes: object) -> tuple[object, float, int]:
+async def outcome(
+    replies: list[object], policy: RetryPolicy | None = None, **changes: object
+) -> tuple[object, float, int]:
     """(the answer's text or the error, seconds waited, attempts)."""
     clock, llm = FakeClock(auto=True), ScriptedLLM(replies)
     client = RetryingClient(llm, policy or RetryPolicy(), clock, rng=Ceiling(), **changes)

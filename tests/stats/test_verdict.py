@@ -41,7 +41,13 @@ def test_an_equal_prompt_ships_in_at_most_3_percent(n: int, unequal: float) -> N
 
 
 @pytest.mark.parametrize(
-    "n", [20, 60, pytest.param(150, marks=pytest.mark.slow), pytest.param(300, marks=pytest.mark.slow)]
+    "n",
+    [
+        20,
+        pytest.param(60, marks=pytest.mark.slow),
+        pytest.param(150, marks=pytest.mark.slow),
+        pytest.param(300, marks=pytest.mark.slow),
+    ],
 )
 def test_an_equal_prompt_with_graded_scores_ships_in_at_most_3_percent(n: int) -> None:
     rng = np.random.default_rng(1000 + n)

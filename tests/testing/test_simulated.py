@@ -24,7 +24,12 @@ from rollouts.testing import FakeClock, SimulatedLLM, SimulatedTask
 from rollouts.testing.latency import fixed, log_normal, pareto
 
 LABELS = ("refund", "card lost", "top up", "exchange rate")
-WORDS = {"refund": "money back", "card lost": "missing card", "top up": "add funds", "exchange rate": "foreign currency"}
+WORDS = {
+    "refund": "money back",
+    "card lost": "missing card",
+    "top up": "add funds",
+    "exchange rate": "foreign currency",
+}
 ANSWERS = {f"about {WORDS[LABELS[n % 4]]} case {n}": LABELS[n % 4] for n in range(400)}
 TASK = SimulatedTask(labels=LABELS, answers=ANSWERS)
 QUERIES = list(ANSWERS)
@@ -35,7 +40,8 @@ ENDPOINT = Endpoint.parse("simulated/llm")
 
 def requests(template: PromptTemplate, **changes: object) -> list[Request]:
     return [
-        replace(Request(endpoint=ENDPOINT, messages=render(template, {"q": query})), **changes) for query in QUERIES[40:]
+        replace(Request(endpoint=ENDPOINT, messages=render(template, {"q": query})), **changes)
+        for query in QUERIES[40:]
     ]
 
 

@@ -64,9 +64,7 @@ def _call(module: str, response: Response) -> Call:
     )
 
 
-async def _answer_calls(
-    tool_calls: Sequence[ToolCall], environment: Environment, limits: AgentLimits
-) -> list[Message]:
+async def _answer_calls(tool_calls: Sequence[ToolCall], environment: Environment, limits: AgentLimits) -> list[Message]:
     answers = []
     for call in tool_calls:
         try:

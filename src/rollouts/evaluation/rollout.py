@@ -162,9 +162,11 @@ async def evaluate_sample(
     except FATAL:
         raise
     except TimeoutError:
-        failure = Failure(kind="RolloutTimeout", message=f"no result within {task.timeout_s:g} s", stage="timeout") if (
-            task.timeout_s is not None
-        ) else Failure(kind="TimeoutError", message="the program or the metric timed out", stage=stage)
+        failure = (
+            Failure(kind="RolloutTimeout", message=f"no result within {task.timeout_s:g} s", stage="timeout")
+            if (task.timeout_s is not None)
+            else Failure(kind="TimeoutError", message="the program or the metric timed out", stage=stage)
+        )
     except BudgetExhausted as error:
         failure = Failure(kind="BudgetExhausted", message=str(error), stage="budget")
     except Exception as error:  # noqa: BLE001 - the one boundary where a failed rollout becomes data

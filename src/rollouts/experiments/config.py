@@ -34,8 +34,8 @@ class MiproTable(Table):
         3, "Bootstrap samples of the training rows that proposals are grounded in.", ge=1
     )
     num_instructions_per_module: int = setting(4, "Instructions proposed for each bootstrap sample.", ge=1)
-    num_demos: int = setting(
-        2,
+    num_demos: int | None = setting(
+        None,
         "Most demonstrations of each kind in a prompt: from good answers, and from labelled rows; 0 for none.",
         shown="2, or the larger of the two limits below where one is set",
         ge=0,
@@ -65,7 +65,7 @@ class MiproTable(Table):
     )
     top_k: int = setting(2, "Candidates that reach the final full evaluation.", ge=1)
     optimize_instructions: bool = setting(True, "Search over instructions.")
-    optimize_demos: bool = setting(True, "Search over demonstrations.")
+    optimize_demos: bool | None = setting(None, "Search over demonstrations.", shown="`true`, unless `num_demos` is 0")
     proposal_rounds: int = setting(
         2, "Times that instructions are proposed; later rounds see what earlier ones scored.", ge=1
     )
@@ -135,9 +135,7 @@ class ConstraintsTable(Table):
 class ExecutionTable(Table):
     """How the work is run."""
 
-    slots: int | None = setting(
-        None, "Rollouts in flight at once.", aliases=("max_concurrent",), shown="chosen by the provider", ge=1
-    )
+    slots: int | None = setting(None, "Rollouts in flight at once.", aliases=("max_concurrent",), shown="16", ge=1)
     rollout_timeout_s: float | None = setting(
         None, "Seconds after which a whole rollout is given up, retries and all.", shown="no limit", gt=0
     )

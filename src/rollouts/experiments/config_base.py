@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, ClassVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic.fields import FieldInfo
@@ -65,9 +66,14 @@ def names_of(table: type[Table]) -> dict[str, str]:
     return names
 
 
+def _alternatives(field: FieldInfo) -> tuple[Any, ...]:
+    kind = field.annotation
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
 def table_of(field: FieldInfo) -> type[Table] | None:
     """The table that a field holds (also when optional); None for other fields, lists of tables among them."""
-    for kind in (field.annotation, *get_args(field.annotation)):
+    for kind in _alternatives(field):
         if isinstance(kind, type) and issubclass(kind, Table):
             return kind
     return None
@@ -75,8 +81,8 @@ def table_of(field: FieldInfo) -> type[Table] | None:
 
 def items_of(field: FieldInfo) -> type[Table] | None:
     """The table that each item of a list field holds; None for other fields."""
-    for kind in (field.annotation, *get_args(field.annotation)):
-        # A list is `tuple[X, ...]`, alone, annotated or optional.
+    for kind in _alternatives(field):
+        # A list is `tuple[X, ...]`, perhaps annotated.
         inner = get_args(kind)[0] if get_origin(kind) is Annotated else kind
         item = get_args(inner)[0] if get_origin(inner) is tuple else None
         if isinstance(item, type) and issubclass(item, Table):

@@ -10,9 +10,20 @@ from urllib.parse import parse_qsl, urlsplit
 from rollouts.datasets.spec import BUILT_IN, is_built_in
 from rollouts.dtypes import Endpoint, check_placeholders, placeholders
 from rollouts.errors import ConfigError
+from rollouts.evaluation.metrics import METRICS
 from rollouts.experiments.config import JobConfig
-from rollouts.experiments.config_convert import most_demos, to_dataset, to_endpoint, to_judge, to_proposer, to_template
-from rollouts.experiments.config_errors import Problem, is_secret
+from rollouts.experiments.config_convert import (
+    JUDGE,
+    metric_of,
+    most_demos,
+    searches_demos,
+    to_dataset,
+    to_endpoint,
+    to_judge,
+    to_proposer,
+    to_template,
+)
+from rollouts.experiments.config_errors import Problem, is_secret, nearest
 from rollouts.experiments.config_tables import DatasetTable, EndpointTable
 from rollouts.llm.registry import spec_of
 
@@ -51,8 +62,8 @@ def _dataset(job: JobConfig) -> Found:
         yield "dataset.path", "missing; set path, name, or train_path"
     for first, second in pairwise(sources):
         yield f"dataset.{second}", f"{first} already names the rows; keep one of the two"
-    if data.data_dir is not None and data.name is None:
-        yield "dataset.data_dir", "is the folder in which `name` is looked for, but no name is set"
+    if data.data_dir is not None and not is_built_in(data.name or data.path or ""):
+        yield "dataset.data_dir", "is for built-in data sets alone; files are named by their path"
     yield from _sizes(data)
     if data.name is not None and not is_built_in(data.name):
         yield "dataset.name", f"no built-in data set {data.name!r}; they are {', '.join(BUILT_IN)}; files go into path"
@@ -105,14 +116,16 @@ def _prompt(job: JobConfig) -> Found:
 
 
 def _score(job: JobConfig) -> Found:
-    score = job.score
-    if score.judge is not None and score.metric not in (None, "judge"):
-        yield (
-            "score.judge",
-            f'is used by metric = "judge" alone, and the metric is {score.metric!r}; keep one of the two',
-        )
-    if score.judge is None and score.metric == "judge":
-        yield "score.metric", '"judge" needs a rubric; add [prompt_learning.score.judge] with rubric = "..."'
+    score, metric = job.score, metric_of(job)
+    if ":" not in metric and metric not in METRICS:
+        guess = nearest(metric, METRICS)
+        hint = f"; did you mean '{guess}'?" if guess else ""
+        names = ", ".join(sorted(METRICS))
+        yield "score.metric", f"no metric {metric!r}{hint} Metrics: {names}, or your own as 'package.module:function'"
+    elif score.judge is not None and metric != JUDGE:
+        yield "score.judge", f"is used by the metric 'judge' alone, and the metric is '{metric}'; keep one of the two"
+    elif score.judge is None and metric == JUDGE:
+        yield "score.metric", "'judge' needs a rubric: add [prompt_learning.score.judge] with rubric = \"...\""
     for name in ("pattern", "tolerance"):
         if getattr(score, name) is not None and name in score.options:
             yield f"score.options.{name}", f"is also set as score.{name}; keep one of the two"
@@ -155,21 +168,14 @@ def _readable(key: str, convert: Callable[[], object]) -> Found:
 
 def _mipro(job: JobConfig) -> Found:
     mipro = job.mipro
-    given = mipro.model_fields_set
-    if not mipro.optimize_instructions and not mipro.optimize_demos:
-        yield "mipro.optimize_demos", "nothing to optimize: optimize_instructions and optimize_demos are both false"
-    elif mipro.optimize_demos and most_demos(mipro) == 0:
-        if "optimize_demos" in given:
-            yield "mipro.num_demos", "is 0, so there are no demonstrations to optimize; set optimize_demos = false"
-        elif not mipro.optimize_instructions:
-            yield "mipro.num_demos", "nothing to optimize: num_demos is 0 and optimize_instructions is false"
+    if mipro.optimize_demos and most_demos(mipro) == 0:
+        yield "mipro.num_demos", "is 0, so there are no demonstrations to optimize; set optimize_demos = false"
+    elif not mipro.optimize_instructions and not searches_demos(mipro):
+        yield "mipro.optimize_instructions", "nothing to optimize: neither instructions nor demonstrations are"
     for name in ("max_bootstrapped_demos", "max_labeled_demos"):
         most = getattr(mipro, name)
-        if most is not None and "num_demos" in given and most > mipro.num_demos:
-            yield (
-                f"mipro.{name}",
-                f"{most} is more than num_demos = {mipro.num_demos}",
-            )
+        if most is not None and mipro.num_demos is not None and most > mipro.num_demos:
+            yield f"mipro.{name}", f"{most} is more than num_demos = {mipro.num_demos}"
     limits = job.constraints
     if limits.max_latency_s and limits.max_p95_latency_s and limits.max_p95_latency_s > limits.max_latency_s:
         yield "constraints.max_p95_latency_s", "is more than max_latency_s, at which every rollout is cut"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TASK_APP = "it belongs to a task app, which comes with the service"
 SEEDS = "rows are taken by `dataset.train`, `.val` and `.test`, shuffled and stratified, not by number"
-PROXY = "there are no proxy models here: the selector already spends few calls on weak candidates"
+PROXY = "there are no proxy models here"
 SPEC = "there are no task specifications here: say it in `initial_prompt.system`"
 TRACE = "it belongs to the hosted service"
 ONLINE = "it belongs to online mode, which comes with the service"
@@ -74,7 +74,7 @@ MIPRO = {
     **SEED_POOLS,
     "env_name": TASK_APP,
     "env_config": TASK_APP,
-    "num_evaluations_per_iteration": "the selector decides how many examples a trial gets",
+    "num_evaluations_per_iteration": "set `minibatch_size`",
     "results_file": "results go to `results_folder`",
     "policy_config": "the task model is set in [prompt_learning.policy]",
     "meta": "the proposer is set in [prompt_learning.proposer]",
@@ -90,18 +90,18 @@ MIPRO = {
     "meta_update": META,
     "judge": JUDGE,
     "proxy_models": PROXY,
-    "adaptive_pool": "the selector always adapts the examples it uses",
+    "adaptive_pool": "the selector chooses the examples",
     "spec_path": SPEC,
     "spec_max_tokens": SPEC,
     "spec_include_examples": SPEC,
     "spec_priority_threshold": SPEC,
     "metaprompt": META,
-    "min_bootstrap_demos": "demonstrations are always filled up from labelled rows",
+    "min_bootstrap_demos": "labelled rows stand in where good answers are few",
     "max_demo_set_size": "set `num_demos`",
     "max_instruction_sets": "set `num_candidates`",
     "max_instructions": "set `num_candidates`",
     "instructions_per_batch": META,
-    "duplicate_retry_limit": "a duplicate is dropped, never paid for twice",
+    "duplicate_retry_limit": "duplicates are dropped",
     "generate_at_iterations": META,
     "online_proposer_mode": ONLINE,
     "online_proposer_min_rollouts": ONLINE,

@@ -14,8 +14,10 @@ from rollouts.dtypes import Endpoint, FewShotExample, Price, PromptTemplate, Sam
 from rollouts.errors import ConfigError, TemplateError
 from rollouts.experiments.config import JobConfig, MiproTable
 from rollouts.experiments.config_compat import OTHER_NAMES
-from rollouts.experiments.config_tables import DatasetTable, EndpointTable, MessageTable
+from rollouts.experiments.config_tables import DatasetTable, EndpointTable, MessageTable, PriceTable
 
+JUDGE = "llm_judge"
+_NUM_DEMOS = 2
 _SAME_NAME = (
     "num_demo_sets",
     "bootstrap_threshold",
@@ -27,7 +29,8 @@ _SAME_NAME = (
     "max_instruction_tokens",
     "selector",
 )
-_WITH_PROVIDER = ("base_url", "api_key_env", "timeout_s", "stream")
+_WITH_PROVIDER = ("timeout_s", "stream")
+_WITH_ADDRESS = ("base_url", "api_key_env")
 _WITH_MODEL = ("price", "extra")
 
 
@@ -48,8 +51,8 @@ def to_judge(job: JobConfig) -> Endpoint | None:
 
 
 def _other(job: JobConfig, table: EndpointTable) -> Endpoint:
-    """`table` over the task model. Address and key come with the provider, price and `extra` with the model."""
-    task, given = to_endpoint(job), table.model_fields_set
+    """`table` over the task model. Address and key come with the provider, price and `extra` with model."""
+    task = to_endpoint(job)
     if table.provider is None and table.model is None:
         named = task
     elif table.provider is None and "/" not in (table.model or ""):
@@ -60,11 +63,16 @@ def _other(job: JobConfig, table: EndpointTable) -> Endpoint:
         named = _named(table.provider, table.model)
     inherited: tuple[str, ...] = ()
     if named.provider == task.provider:
-        same_model = named.model == task.model and "base_url" not in given
-        inherited = (*_WITH_PROVIDER, *_WITH_MODEL) if same_model else _WITH_PROVIDER
-    settings = _settings(table)
-    settings |= {name: getattr(task, name) for name in inherited if name not in given}
-    return replace(named, **settings)
+        # A key never follows to another address.
+        same_address = table.base_url in (None, task.base_url)
+        same_model = same_address and named.model == task.model
+        inherited = _WITH_PROVIDER + _WITH_ADDRESS * same_address + _WITH_MODEL * same_model
+    settings = {name: getattr(task, name) for name in inherited} | _settings(table)
+    return replace(_bare(named), **settings)
+
+
+def _bare(endpoint: Endpoint) -> Endpoint:
+    return Endpoint(provider=endpoint.provider, model=endpoint.model)
 
 
 def _named(provider: str | None, model: str | None) -> Endpoint:
@@ -76,7 +84,15 @@ def _named(provider: str | None, model: str | None) -> Endpoint:
 
 
 def _settings(table: EndpointTable) -> dict[str, Any]:
-    price = table.price
+    """What the table says beside provider and model; what it leaves out is left out."""
+    values = {
+        "base_url": table.base_url,
+        "timeout_s": table.timeout_s,
+        "price": None if table.price is None else _price(table.price),
+        "api_key_env": table.api_key_env,
+        "stream": table.stream,
+        "extra": None if table.extra is None else dict(table.extra),
+    }
     sampling = Sampling(
         temperature=table.temperature,
         max_tokens=table.max_completion_tokens,
@@ -84,21 +100,16 @@ def _settings(table: EndpointTable) -> dict[str, Any]:
         seed=table.seed,
         stop=table.stop,
     )
-    return {
-        "base_url": table.base_url,
-        "sampling": sampling,
-        "timeout_s": table.timeout_s,
-        "price": None
-        if price is None
-        else Price(
-            input=Decimal(str(price.input)),
-            output=Decimal(str(price.output)),
-            cached_input=None if price.cached_input is None else Decimal(str(price.cached_input)),
-        ),
-        "api_key_env": table.api_key_env,
-        "stream": table.stream,
-        "extra": dict(table.extra),
-    }
+    return {"sampling": sampling} | {name: value for name, value in values.items() if value is not None}
+
+
+def _price(table: PriceTable) -> Price:
+    cached = table.cached_input
+    return Price(
+        input=Decimal(str(table.input)),
+        output=Decimal(str(table.output)),
+        cached_input=None if cached is None else Decimal(str(cached)),
+    )
 
 
 def to_budget(job: JobConfig) -> Budget:
@@ -165,19 +176,30 @@ def _from_messages(messages: Sequence[MessageTable]) -> tuple[str, str | None, l
 
 
 def to_score(job: JobConfig, base_dir: Path) -> dict[str, Any]:
-    """`metric` (a name or `package.module:function`), its `options`, and for a judge its `rubric`.
+    """`metric` (a name of `rollouts.evaluation.metrics` or `package.module:function`), its `options`, and the `rubric`.
 
-    `schema_path` among the options is absolute.
+    `rubric` is None where no judge scores. The option `schema_path` is absolute, taken from `base_dir`.
     """
     score = job.score
-    options: dict[str, Any] = dict(score.options)
-    for name in ("pattern", "tolerance"):
-        if getattr(score, name) is not None:
-            options[name] = getattr(score, name)
+    options: dict[str, Any] = {"pattern": score.pattern, "tolerance": score.tolerance}
     if score.schema_path is not None:
         options["schema_path"] = located(score.schema_path, base_dir)
-    metric = score.metric or ("exact_match" if score.judge is None else "judge")
-    return {"metric": metric, "options": options, "rubric": None if score.judge is None else score.judge.rubric}
+    given = {name: value for name, value in options.items() if value is not None}
+    return {
+        "metric": metric_of(job),
+        "options": {**score.options, **given},
+        "rubric": None if score.judge is None else score.judge.rubric,
+    }
+
+
+def metric_of(job: JobConfig) -> str:
+    """The metric's name as `rollouts.evaluation.metrics` knows it, or its import path."""
+    score = job.score
+    name = (score.metric or ("exact_match" if score.judge is None else JUDGE)).strip()
+    if ":" in name:
+        return name
+    plain = name.lower().replace("-", "_")
+    return JUDGE if plain == "judge" else plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,10 +278,12 @@ def mipro_settings(job: JobConfig) -> dict[str, Any]:
         "num_candidates": proposed if mipro.num_candidates is None else mipro.num_candidates,
         "max_bootstrapped_demos": demos if mipro.max_bootstrapped_demos is None else mipro.max_bootstrapped_demos,
         "max_labeled_demos": demos if mipro.max_labeled_demos is None else mipro.max_labeled_demos,
-        "optimize_demos": mipro.optimize_demos and demos > 0,
+        "optimize_demos": searches_demos(mipro),
         "target_score": stop.target_score,
         "patience": stop.patience,
         "seed": job.seed,
+        "min_effect": job.score.min_effect,
+        "confidence": job.score.confidence,
         "description": job.description,
         # The user message is never rewritten: only what stands in `system` needs to be watched.
         "frozen_spans": tuple(span for span in job.initial_prompt.frozen if span in to_template(job).system),
@@ -271,5 +295,12 @@ def mipro_settings(job: JobConfig) -> dict[str, Any]:
 
 def most_demos(mipro: MiproTable) -> int:
     """Most demonstrations of a kind: `num_demos`, or the larger of the two kinds' limits where only those are set."""
+    if mipro.num_demos is not None:
+        return mipro.num_demos
     kinds = [most for most in (mipro.max_bootstrapped_demos, mipro.max_labeled_demos) if most is not None]
-    return max(kinds) if kinds and "num_demos" not in mipro.model_fields_set else mipro.num_demos
+    return max(kinds, default=_NUM_DEMOS)
+
+
+def searches_demos(mipro: MiproTable) -> bool:
+    """Whether demonstrations are searched over: as said, else whenever there may be any."""
+    return most_demos(mipro) > 0 if mipro.optimize_demos is None else mipro.optimize_demos

@@ -52,7 +52,8 @@ def config_json_schema() -> dict[str, Any]:
     models: dict[str, type[Table]] = {table.__name__: table for _, table in _all_tables()}
     models[ConfigFile.__name__] = ConfigFile
     for name, definition in {ConfigFile.__name__: schema, **schema.get("$defs", _EMPTY)}.items():
-        _open_names(models[name], definition)
+        if name in models:
+            _open_names(models[name], definition)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -126,12 +127,13 @@ def _compatibility() -> str:
     }
     lines += _grid(("key", "is"), sorted(moved))
     lines += ["", "These are accepted and reported as having no effect:", ""]
-    ignored = {
-        (f"`{dotted((*path, key))}`", _escape(reason))
-        for path, table in [((), ConfigFile), *_all_tables()]
-        for key, reason in table.no_effect.items()
-    }
-    return "\n".join([*lines, *_grid(("key", "why"), sorted(ignored)), ""])
+    ignored: dict[str, list[str]] = {}
+    every: list[tuple[Path, type[Table]]] = [((), ConfigFile), *_all_tables()]
+    for path, table in every:
+        for key, reason in table.no_effect.items():
+            ignored.setdefault(reason, []).append(f"`{dotted((*path, key))}`")
+    rows = sorted((", ".join(keys), _escape(reason)) for reason, keys in ignored.items())
+    return "\n".join([*lines, *_grid(("keys", "why"), rows), ""])
 
 
 def _grid(head: tuple[str, ...], rows: list[Any]) -> list[str]:

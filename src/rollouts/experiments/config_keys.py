@@ -11,9 +11,7 @@ from rollouts.experiments.config_base import Path, Table, items_of, names_of, ta
 from rollouts.experiments.config_errors import Problem, dotted, is_secret, unknown_key
 
 JOB = "prompt_learning"
-_KEEP_OUT = (
-    "keys belong in the environment or in .env: set api_key_env to the name of the variable, and take the key out"
-)
+_KEEP_OUT = "keys belong in the environment or .env: set api_key_env to the name of the variable, and take the key out"
 
 
 class Settings:

@@ -5,9 +5,9 @@ Every field carries its description: `docs/configuration.md` and the JSON schema
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, Strict
+from pydantic import Field, JsonValue, Strict
 
 from rollouts.experiments import config_compat as compat
 from rollouts.experiments.config_base import Table, Texts, setting
@@ -64,8 +64,8 @@ class DatasetTable(Table):
     )
     train: Size | None = setting(
         None,
-        "Training rows: a number of rows, or a share above 0 written with a point (`0.5`).",
-        shown="chosen by size",
+        "Training rows: a number of rows, or a share such as `0.5`.",
+        shown="30 % and at most 200",
     )
     val: Size | None = setting(
         None, "Validation rows, on which candidates are compared: rows or share.", shown="35 % and at most 300"
@@ -167,14 +167,25 @@ class EndpointTable(Table):
     )
     seed: int | None = setting(None, "Sampling seed sent to the provider.", shown="none is sent")
     stop: Texts = setting((), "Texts that end an answer.")
-    timeout_s: float = setting(60.0, "Seconds after which one attempt is given up.", gt=0)
-    stream: bool = setting(False, "Ask for a streamed answer.")
+    timeout_s: float | None = setting(
+        None, "Seconds after which one attempt is given up.", shown="the task model's, or 60", gt=0
+    )
+    stream: bool | None = setting(None, "Ask for a streamed answer.", shown="as the task model, or false")
     price: PriceTable | None = setting(None, "Price of the model.", shown="the built-in price list")
-    extra: dict[str, Any] = setting({}, "Provider fields, sent as they are.")
+    extra: dict[str, JsonValue] | None = setting(
+        None,
+        "Provider fields, sent as they are.",
+        shown="the task model's where it is the same model, else empty",
+        kind="table of JSON values",
+    )
 
 
 class PolicyTable(EndpointTable):
     """The task model: the one whose prompt is optimized."""
+
+    timeout_s: float = setting(60.0, "Seconds after which one attempt is given up.", gt=0)
+    stream: bool = setting(False, "Ask for a streamed answer.")
+    extra: dict[str, JsonValue] = setting({}, "Provider fields, sent as they are.", kind="table of JSON values")
 
 
 class ProposerTable(EndpointTable):
@@ -203,16 +214,19 @@ class ScoreTable(Table):
 
     metric: str | None = setting(
         None,
-        "Name of a built-in metric, or `package.module:function` with `(trajectory, sample) -> Score` or a number.",
+        "`exact_match`, `contains`, `f1`, `regex`, `numeric_match`, `json_schema`, `judge`, or your own as "
+        "`package.module:function` with `(trajectory, sample) -> Score` or a number.",
         shown="`exact_match`, or `judge` where a judge is set",
         min_length=1,
     )
-    pattern: str | None = setting(None, "Regular expression, for metrics that search or extract with one.")
-    tolerance: float | None = setting(None, "Largest difference that counts as right, for numeric metrics.", ge=0)
+    pattern: str | None = setting(None, "Regular expression that a right answer matches, for `regex`.")
+    tolerance: float | None = setting(None, "Largest difference that counts as right, for `numeric_match`.", ge=0)
     schema_path: str | None = setting(
-        None, "JSON schema file that answers must satisfy, relative to this file.", aliases=("schema",)
+        None,
+        "File with the JSON schema of a right answer, for `json_schema`, relative to this file.",
+        aliases=("schema",),
     )
-    options: dict[str, Any] = setting({}, "Further options of the metric.")
+    options: dict[str, JsonValue] = setting({}, "Further options of the metric.", kind="table of JSON values")
     judge: JudgeTable | None = setting(None, "The judging model.")
     failure_share: float = setting(
         0.5, "Share of failed rollouts above which the run stops, since something is broken.", gt=0, le=1

@@ -13,7 +13,7 @@ from typing import Any
 class Answers:
     """What a job file is made from.
 
-    `data_path` is written as it is, so it is relative to where the file will stand. `inputs` maps placeholder to column.
+    `data_path` is written as it is: relative to where the file will stand. `inputs` maps placeholder to column.
     `labels` are the labels where the answer is one of few. `user` None makes one line for each input. Of the caps, None
     means none; without any, the loader sets one. `metric` None means exact match, `rubric` asks for a judge.
     """
@@ -122,12 +122,8 @@ def _search(answers: Answers) -> list[str]:
         "optimize_demos = true",
         "",
         "[prompt_learning.termination_config]  # hard caps: nothing leaves that does not fit",
-        f"budget = {budget}  # rollouts of the task"
-        if budget is not None
-        else "# budget = 1000  # rollouts of the task",
-        f"max_cost_usd = {money}  # all models together"
-        if money is not None
-        else "# max_cost_usd = 2.50  # all models together",
+        f"{'# ' * (budget is None)}budget = {budget or 1000}  # rollouts of the task",
+        f"{'# ' * (money is None)}max_cost_usd = {2.5 if money is None else money}  # all models together",
         "# max_time_seconds = 1800",
     ]
 

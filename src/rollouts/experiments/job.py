@@ -141,7 +141,9 @@ def resumable(store: Store, job: Job, run_id: str | None) -> RunRow:
     if run_id:
         run = store.run(run_id)
     else:
-        candidates = [run for run in store.runs(limit=200) if run.name == job.options.name and run.status != "done"]
+        name, method = job.options.name, job.options.method
+        unfinished = [run for run in store.runs(limit=200) if run.status != "done"]
+        candidates = [run for run in unfinished if (run.name, run.method) == (name, method)]
         if not candidates:
             raise RunNotFound(f"no unfinished run of {job.options.name!r} to resume; start it without --resume")
         run = candidates[0]

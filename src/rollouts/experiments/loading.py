@@ -102,6 +102,8 @@ def _load(
     problems = settings.problems + problems
     if problems or config is None:
         raise config_error(source, problems)
+    if config.task_app_url is not None:
+        settings.notes.append(f"{JOB}.task_app_url has no effect here: the task runs on the data set")
     return LoadedConfig(config=config, path=path, base_dir=base_dir, notes=tuple(dict.fromkeys(settings.notes)))
 
 

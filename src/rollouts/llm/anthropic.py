@@ -8,6 +8,8 @@ import json
 from types import ModuleType
 from typing import Any
 
+import aiohttp
+
 from rollouts.budget import Spend
 from rollouts.dtypes import Endpoint, Price, Request, Response, Usage
 from rollouts.errors import ConfigError
@@ -21,6 +23,7 @@ from rollouts.llm.pricing import cost_micros
 from rollouts.llm.registry import host_of, spec_of
 from rollouts.llm.tokens import estimate, upper_bound
 
+_CONNECT_S = 15.0  # a host that does not answer the connection is down, and nothing has been sent to it
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError"})
 
 
@@ -54,13 +57,18 @@ class AnthropicProvider:
         start = self._clock.now()
         try:
             async with asyncio.timeout(limit):
-                text = await _exchange(client, request)
-        except (TimeoutError, sdk.APITimeoutError):
+                text = await _exchange(client, request, sdk.Timeout(limit, connect=min(limit, _CONNECT_S)))
+        except TimeoutError:
             raise failures.timed_out(limit) from None
         except sdk.APIStatusError as error:
             raise failures.status(error.status_code, error.response.headers, error.response.text) from None
         except sdk.APIConnectionError as error:
-            raise self._lost(error, failures) from None
+            reason = f"{error.__cause__ or error}"
+            if _never_sent(error):
+                raise failures.unreachable(reason) from None
+            if isinstance(error, sdk.APITimeoutError):
+                raise failures.timed_out(limit) from None
+            raise failures.cut(reason) from None
         except (sdk.APIError, OSError) as error:
             raise failures.cut(type(error).__name__) from None
         return self._response(request, text, self._clock.now() - start, failures)
@@ -127,13 +135,8 @@ class AnthropicProvider:
             secrets=(self._key or "", *map(str, headers.values())),
         )
 
-    def _lost(self, error: Any, failures: Failures) -> Exception:
-        cause = error.__cause__
-        reason = f"{cause}" or type(cause).__name__
-        return failures.unreachable(reason) if type(cause).__name__ in _NOT_SENT else failures.cut(reason)
 
-
-async def _exchange(client: Any, request: Request) -> str:
+async def _exchange(client: Any, request: Request, timeout: Any) -> str:  # noqa: ASYNC109 - for the SDK
     body, extra = wire.body_of(request), request.endpoint.extra
     required = {name: body.pop(name) for name in ("model", "max_tokens", "messages")}
     raw = await client.messages.with_raw_response.create(
@@ -141,10 +144,21 @@ async def _exchange(client: Any, request: Request) -> str:
         extra_body=body,  # the SDK's own arguments differ between its versions
         extra_headers=dict(extra.get("extra_headers", {})),
         extra_query=dict(extra.get("extra_query", {})),
-        timeout=request.endpoint.timeout_s,
+        timeout=timeout,
     )
     text = raw.text()
     return str(text if isinstance(text, str) else await text)
+
+
+def _never_sent(error: BaseException) -> bool:
+    """Whether no connection came about. Only the first cause knows: transports call other losses `ConnectError` too."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    for cause in chain:
+        if isinstance(cause, aiohttp.ClientError):
+            return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    return any(type(cause).__name__ in _NOT_SENT for cause in chain)
 
 
 def _load_sdk() -> ModuleType:

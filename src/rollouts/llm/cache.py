@@ -62,7 +62,7 @@ class CachedClient:
 
     async def close(self) -> None:
         """Cancels what is in flight and closes `inner`."""
-        flights = list(self._flights.values())
+        flights, self._unread = list(self._flights.values()), []
         tasks = [flight.task for flight in flights if flight.task is not None]
         for task in tasks:
             task.cancel()
@@ -73,6 +73,8 @@ class CachedClient:
 
     def _look_up(self, store: Store) -> None:
         flights, self._unread = [flight for flight in self._unread if flight.waiters], []
+        if not flights:
+            return
         try:
             found = store.generations([flight.key for flight in flights])
         except Exception as error:  # noqa: BLE001 - a callback has no caller: the waiters get the failure

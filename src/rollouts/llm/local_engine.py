@@ -34,10 +34,11 @@ class Engine(Protocol):
 
     n_ctx: int
 
-    def generate(self, body: Mapping[str, Any], stopped: Callable[[], bool]) -> Response | None:
+    def generate(self, body: Mapping[str, Any], stopped: Callable[[], bool], *, exact: bool = True) -> Response | None:
         """Answers a chat-completion body; None when `stopped` said so on the way.
 
-        Raises InvalidRequest or another ProviderError.
+        `exact` asks that the answer depends on `body` alone, not on what is cached. Raises InvalidRequest or another
+        ProviderError.
         """
         ...
 
@@ -52,6 +53,13 @@ class Engine(Protocol):
     def close(self) -> None:
         """Frees the model."""
         ...
+
+
+class _WholePromptCached(Exception):  # noqa: N818 - a signal within this file
+    """All of the prompt but its last token is cached.
+
+    That token would be computed alone, and llama.cpp rounds a batch of one differently from every larger batch.
+    """
 
 
 class LlamaEngine:
@@ -69,21 +77,37 @@ class LlamaEngine:
         turns = self._template_tokens("system", "user", "assistant", "user") - self._template_tokens("system", "user")
         self._per_message = turns // 2 + 2  # one for an odd sum, one for tokens cut at the edge of a message
 
-    def generate(self, body: Mapping[str, Any], stopped: Callable[[], bool]) -> Response | None:
+    def generate(self, body: Mapping[str, Any], stopped: Callable[[], bool], *, exact: bool = True) -> Response | None:
+        try:
+            return self._stream(body, stopped, refuse_whole=exact)
+        except _WholePromptCached:
+            self._stream(_neighbour(body), stopped)
+        try:
+            return self._stream(body, stopped, refuse_whole=True)
+        except _WholePromptCached:  # it came back from the host-memory cache
+            return self._stream({**body, "cache_prompt": False}, stopped)
+
+    def _stream(
+        self, body: Mapping[str, Any], stopped: Callable[[], bool], *, refuse_whole: bool = False
+    ) -> Response | None:
         chunks: list[dict[str, Any]] = []
-        halted = False
+        halted = whole = False
 
         def receive(chunk: dict[str, Any]) -> bool:
-            nonlocal halted
+            nonlocal halted, whole
             chunks.append(chunk)
+            progress = chunk.get("prompt_progress")
+            whole = whole or (refuse_whole and progress is not None and progress["cache"] >= progress["total"] - 1)
             halted = halted or stopped()
-            return halted
+            return halted or whole
 
         streamed = {**body, "stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
         try:
             self._server.handle_chat_completions(streamed, receive)
         except (ValueError, RuntimeError) as error:
             raise InvalidRequest(f"the model cannot take this request: {error}") from error
+        if whole and not halted:
+            raise _WholePromptCached
         return None if halted else _answer(chunks)
 
     def prompt_bound(self, contents: Sequence[str]) -> int:
@@ -114,6 +138,13 @@ class LlamaEngine:
         if reply.status != 200:
             raise ProviderUnavailable(f"the local model answered {reply.status} to {path}", status=reply.status)
         return json.loads(content)
+
+
+def _neighbour(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A one-token request with the same prefix and another last message: after it, only the prefix is cached."""
+    *shared, last = body["messages"]
+    other = {**last, "content": "" if last["content"] else "."}
+    return {"messages": [*shared, other], "max_tokens": 1, "temperature": 0.0}
 
 
 def start_server(weights: Path, **settings: Any) -> Any:

@@ -24,15 +24,14 @@ def prefix_key(messages: Sequence[Message]) -> str:
 class PrefixQueue(Generic[T]):
     """Waiting items in groups. First in, first out within a group; one group at a time.
 
-    A group is served until it is empty, or until `max_run` items have been taken from it while another group waits.
-    Then the group whose first item has waited longest is next, so that no item waits for more than `max_run` items of
-    each other group that is ahead of it, plus its own group's.
+    A group is served until it is empty, or until `max_run` items have been taken from it in a row; then it is the turn
+    of the group that has waited longest for one. So a group with waiting items starts after at most `max_run` items of
+    each other group.
     """
 
     def __init__(self, max_run: int = 64) -> None:
         self._max_run = max_run
-        self._groups: dict[str, deque[tuple[int, T]]] = {}
-        self._arrivals = 0
+        self._groups: dict[str, deque[T]] = {}  # in the order of their turns
         self._current = ""
         self._run = 0
 
@@ -41,18 +40,19 @@ class PrefixQueue(Generic[T]):
 
     def push(self, key: str, item: T) -> None:
         """Adds `item` at the end of the group `key`."""
-        self._groups.setdefault(key, deque()).append((self._arrivals, item))
-        self._arrivals += 1
+        self._groups.setdefault(key, deque()).append(item)
 
     def pop(self) -> T:
         """Removes and returns the next item; raises IndexError when none waits."""
         if not self._groups:
             raise IndexError("pop from an empty queue")
-        if self._current not in self._groups or (self._run >= self._max_run and len(self._groups) > 1):
-            others = (key for key in self._groups if key != self._current)
-            self._current, self._run = min(others, key=lambda key: self._groups[key][0][0]), 0
+        if self._current in self._groups and self._run >= self._max_run:
+            self._groups[self._current] = self._groups.pop(self._current)
+            self._current = ""
+        if self._current not in self._groups:
+            self._current, self._run = next(iter(self._groups)), 0
         group = self._groups[self._current]
-        _, item = group.popleft()
+        item = group.popleft()
         self._run += 1
         if not group:
             del self._groups[self._current]

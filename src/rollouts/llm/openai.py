@@ -173,4 +173,3 @@ def _proxy_of(base: str) -> str | None:
 
 def _reason(error: BaseException) -> str:
     return f"{error}" or type(error).__name__
-

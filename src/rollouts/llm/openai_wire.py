@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from rollouts.dtypes import Choices, Endpoint, JsonSchema, Message, Price, Request, ToolCall, Usage
 from rollouts.errors import ConfigError
@@ -63,8 +64,9 @@ def url_of(endpoint: Endpoint, base: str) -> str:
     if endpoint.provider == "azure":
         if endpoint.extra.get("api_version"):
             if "/deployments/" not in base:
-                base = f"{base.removesuffix('/openai')}/openai/deployments/{endpoint.model}"
-        elif "/openai" not in base:
+                resource = base.removesuffix("/v1").removesuffix("/openai")
+                base = f"{resource}/openai/deployments/{endpoint.model}"
+        elif not urlsplit(base).path:
             base = f"{base}/openai/v1"
     return f"{base}/chat/completions"
 

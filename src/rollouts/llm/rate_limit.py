@@ -47,13 +47,13 @@ class ConcurrencyLimiter:
         self._paused_until = 0.0
 
     def start(self) -> int:
-        """A call starts. Returns its ticket, for `refused`."""
+        """A call starts. Returns its ticket, which tells whether it started before or after the last cut."""
         self.in_flight += 1
         return self._round
 
-    def succeeded(self) -> None:
+    def succeeded(self, ticket: int) -> None:
         """A call ended well."""
-        if self.in_flight >= self.limit < self.slots:
+        if ticket == self._round and self.in_flight >= self.limit < self.slots:
             self._successes += 1
             if self._successes >= self.limit:
                 self.limit += 1
@@ -108,7 +108,7 @@ class RateLimitedClient:
             limiter.failed()
             raise
         else:
-            limiter.succeeded()
+            limiter.succeeded(ticket)
             return response
         finally:
             if self._queue:

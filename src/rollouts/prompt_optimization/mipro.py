@@ -45,6 +45,7 @@ from rollouts.prompt_optimization.types import MIPROConfig, OptimizationResult
 
 __all__ = ["bootstrap_demos", "mipro", "propose_instructions", "run_mipro"]
 
+_EMBEDDED_TOKENS = 96
 _FILLER = 9
 """Priority of certain work that nothing waits for: it fills slots that would be idle."""
 
@@ -65,13 +66,13 @@ async def mipro(
 
     study.enter("bootstrap")
     baseline = study.spawn(study.evaluate(_cells(start, data.val), phase="baseline"))
-    check = study.spawn(study.evaluate(_cells(start, data.test), phase="test", priority=_FILLER))
     guard, context = _grounding(study, start, data, config)
     demo_sets, instructions = await asyncio.gather(
         _demo_sets(study, start, data.train[: plan.bootstrap], data.train, config),
         _instructions(proposers, context, config, guard, first=True),
     )
 
+    check = study.spawn(study.evaluate(_cells(start, data.test), phase="test", priority=_FILLER))
     study.enter("search", instructions=len(instructions) + 1, demo_sets=len(demo_sets))
     space = PromptSpace(start, instructions, demo_sets, study.fits)
     selector = make_selector(config.selector, space.selection_space(len(data.val)), _settings(config, plan))
@@ -87,7 +88,7 @@ async def mipro(
     study.enter("validate")
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
-    report, decision = await final_check(study, start, winner, data.test, check)
+    report, decision = await final_check(study, start, winner, data.test, check, config)
     return result_of(study, space, selector, winner, history, report, decision)
 
 
@@ -164,8 +165,9 @@ async def _instructions(
 
 
 def default_proposers(study: Study, endpoint: Endpoint, seed: int) -> list[Proposer]:
-    """Rules read off the data, and the model at `endpoint`."""
-    return [RuleProposer(), LLMProposer(study.generate, endpoint, seed=seed)]
+    """Rules read off the data, and the model at `endpoint`. The embedded model rambles: its answers are kept short."""
+    max_tokens = _EMBEDDED_TOKENS if endpoint.provider == "local" else None
+    return [RuleProposer(), LLMProposer(study.generate, endpoint, seed=seed, max_tokens=max_tokens)]
 
 
 async def propose_instructions(

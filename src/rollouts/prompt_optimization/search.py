@@ -65,6 +65,9 @@ def results_of(cells: Sequence[Asked], evaluations: Sequence[Evaluation]) -> lis
     return [Result(cell, evaluation.value, is_missing(evaluation)) for cell, evaluation in pairs]
 
 
+Round = tuple[list[Asked], asyncio.Task[list[Evaluation]]]
+
+
 async def search(
     study: Study,
     selector: Selector,
@@ -77,23 +80,28 @@ async def search(
     """Asks and tells until the selector has nothing more to ask, is content, or the budget is needed for the end.
 
     Rounds are told in the order of asking, and how many are under way depends on what was told only: with a seed the
-    decisions are the same whatever the order of arrival. The start's scores join before the first round is told.
+    decisions are the same whatever the order of arrival. The start's scores join before the first round is told. While
+    the last rounds end, the leader's validation fills the slots they leave, where the plan has room for others too.
     """
-    lookahead = study.slots + max(study.slots, plan.minibatch)
+    lookahead = _lookahead(study.slots, plan)
     held_back = plan.finals + plan.test
-    rounds: deque[tuple[list[Asked], asyncio.Task[list[Evaluation]]]] = deque()
+    rounds: deque[Round] = deque()
     history: list[GenerationStats] = []
+    leader: Round | None = None
     waiting = 0
     while True:
         while waiting < lookahead and not _content(study, selector) and study.affords(held_back + plan.minibatch):
             cells = selector.ask(1)
             if not cells:
                 break
-            pairs = [Cell(space.program(cell.candidate), val[cell.sample]) for cell in cells]
-            rounds.append((cells, study.spawn(study.evaluate(pairs, phase="search"))))
+            rounds.append((cells, study.spawn(study.evaluate(pairs_of(space, val, cells), phase="search"))))
             waiting += len(cells)
         if not rounds:
-            return history
+            break
+        if leader is None and waiting < lookahead and plan.finals >= 2 * len(val):
+            best = selector.recommend().candidate
+            ahead = [Asked(best, sample) for sample in selector.unseen(best)]
+            leader = (ahead, study.spawn(study.evaluate(pairs_of(space, val, ahead), phase="validate", priority=1)))
         if not history:
             start_cells = [Asked(space.start, sample) for sample in range(len(val))]
             selector.record(results_of(start_cells, await baseline))
@@ -104,6 +112,21 @@ async def search(
         history.append(_stats(len(history) + 1, selector, results))
         _report(study, space, selector, cells, history[-1])
         await reproposal.step(len(history), study, selector, space)
+    if leader is not None:
+        selector.record(results_of(leader[0], await leader[1]))
+    return history
+
+
+def pairs_of(space: PromptSpace, val: Sequence[Sample], cells: Sequence[Asked]) -> list[Cell]:
+    """What to evaluate for the selector's cells."""
+    return [Cell(space.program(cell.candidate), val[cell.sample]) for cell in cells]
+
+
+def _lookahead(slots: int, plan: Plan) -> int:
+    """Cells that may be under way: enough to fill the slots while a slow call is waited for, and not more than a sixth
+    of the search, because decisions are taken without what is under way."""
+    least = slots + max(slots, plan.minibatch)
+    return min(max(least, plan.trials * plan.minibatch // 6), max(least, 8 * slots))
 
 
 def _content(study: Study, selector: Selector) -> bool:

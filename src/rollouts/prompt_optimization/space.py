@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rollouts.dtypes import Program, PromptTemplate
@@ -52,6 +53,10 @@ class PromptSpace:
                 id="c" + "-".join(str(level) for level in candidate),
             )
         return self._templates[candidate]
+
+    def scored(self, candidate: Candidate, score: float) -> PromptTemplate:
+        """The prompt with its score on validation."""
+        return replace(self.template(candidate), score=score)
 
     def program(self, candidate: Candidate) -> Program:
         """The candidate as a one-module program."""

@@ -15,12 +15,12 @@ from uuid import uuid4
 
 from rollouts.budget import Budget, Constraints, Ledger, Spend
 from rollouts.dtypes import Endpoint, Evaluation, PromptTemplate, Request, Response
-from rollouts.errors import BudgetExhausted, ConfigError
+from rollouts.errors import BudgetExhausted
 from rollouts.evaluation import Cell, Evaluator, FailureLimit, Task
 from rollouts.executors import LocalExecutor
-from rollouts.llm.connect import CallContext, provider_for, wrap
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock, SystemClock
+from rollouts.llm.connect import CallContext, provider_for, wrap
 from rollouts.store import open_store
 from rollouts.store.base import EventRow, RunRow, Store
 

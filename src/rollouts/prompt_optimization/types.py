@@ -29,7 +29,7 @@ class MIPROConfig:
     evaluated candidate reaches it. patience: the search stops after so many trials without a better one.
     proposal_rounds: how often instructions are proposed; later rounds see what was tried and its scores.
     max_instruction_tokens: longer proposals are rejected. frozen_spans: texts of `system` that every proposal must keep
-    word for word. description: what the program is for, told to the proposer. max_concurrent: slots.
+    word for word. min_effect, confidence: what the verdict asks for before it says `ship`. description: what the program is for, told to the proposer. max_concurrent: slots.
     """
 
     num_candidates: int = 50
@@ -55,6 +55,8 @@ class MIPROConfig:
     proposal_rounds: int = 2
     max_instruction_tokens: int = 600
     frozen_spans: tuple[str, ...] = ()
+    min_effect: float = 0.0
+    confidence: float = 0.95
     description: str = ""
     max_concurrent: int = 16
 

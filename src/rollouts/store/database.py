@@ -41,14 +41,14 @@ class Database:
             self.locks: Locks = files
             make_directory(file)
             alone: Callable[[], AbstractContextManager[None]] = partial(
-                files.alone, "migration", timeout_s=BUSY_TIMEOUT_S
+                files.alone, "schema migration", timeout_s=BUSY_TIMEOUT_S
             )
         else:
             self.place = url.render_as_string(hide_password=True)
             self.locks = AdvisoryLocks(self.engine)
             alone = nullcontext
         try:
-            with self._errors():
+            with self.errors():
                 bring_up_to_date(self.engine, self.place, alone)
         except BaseException:
             self.engine.dispose()
@@ -57,14 +57,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection to read from. Database errors inside become StoreError."""
-        with self._errors(), self.engine.connect() as connection:
+        with self.errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[Connection]:
         """A transaction, committed at the end. It survives the death of the process; `durable`, that of the machine."""
         mode = "durable" if durable else "fast"
-        with self._errors(), self._writing, self.engine.connect() as connection:
+        with self.errors(), self._writing, self.engine.connect() as connection:
             connection.execution_options(write=mode)
             with connection.begin():
                 yield connection
@@ -89,8 +89,10 @@ class Database:
             connection.exec_driver_sql(self._compiled("delete failures", codec, len(some)), some)
 
     def close(self) -> None:
-        self.locks.give_all()
-        self.engine.dispose()
+        """Gives all locks free and closes all connections."""
+        with self.errors():
+            self.locks.give_all()
+            self.engine.dispose()
 
     def error(self, error: BaseException) -> StoreError:
         """What an error means for the user."""
@@ -114,7 +116,8 @@ class Database:
         return str(failures.compile(dialect=self.engine.dialect))
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Database errors inside become StoreError."""
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error) as error:

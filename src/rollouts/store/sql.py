@@ -175,10 +175,12 @@ class SqlStore:
             return [EVENTS.decode(row) for row in connection.execute(query.order_by(table.c.seq).limit(limit))]
 
     def lock_run(self, run_id: str) -> None:
-        self._database.locks.take(run_id)
+        with self._database.errors():
+            self._database.locks.take(run_id)
 
     def unlock_run(self, run_id: str) -> None:
-        self._database.locks.give(run_id)
+        with self._database.errors():
+            self._database.locks.give(run_id)
 
     def close(self) -> None:
         """Flushes and closes. Raises the StoreError that stopped the writer, after all is closed."""

@@ -94,6 +94,7 @@ class Writer:
     def flush(self) -> None:
         """Returns when all rows queued before are committed; raises the StoreError that stopped the writer."""
         with self._work:
+            self._raise()
             wanted = self._queued
             if self._committed < wanted:
                 self._hurry = True
@@ -124,6 +125,8 @@ class Writer:
     def _raise(self) -> None:
         if self._error is not None:
             raise StoreError(str(self._error)) from self._error
+        if not (self._closing or self._thread.is_alive()):
+            raise StoreError("the store was opened before this process was forked; open it in this process")
 
     def _run(self) -> None:
         while self._take():

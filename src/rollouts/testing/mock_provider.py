@@ -24,7 +24,7 @@ Faults (`Fault`), each with whether the server charges for the call:
     hang           no answer until the client goes away          yes
     no_usage       an answer without token counts                yes
     slow_stream    the answer comes in small, late pieces        yes
-    400 ... 599    that status                                   no
+    300 ... 599    that status                                   no
 """
 
 from __future__ import annotations
@@ -144,8 +144,10 @@ class MockProvider:
         thread.start()
         try:
             asyncio.run_coroutine_threadsafe(mock.__aenter__(), loop).result(10)
-            yield mock
-            asyncio.run_coroutine_threadsafe(mock.__aexit__(None, None, None), loop).result(10)
+            try:
+                yield mock
+            finally:
+                asyncio.run_coroutine_threadsafe(mock.__aexit__(None, None, None), loop).result(10)
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
@@ -251,6 +253,8 @@ class MockProvider:
         if self._echo_key:
             text += f" (you sent {_key_in(request)!r} in {request.headers.get('Authorization')!r})"
         headers = {"Retry-After": str(self._retry_after)} if fault in ("rate_limit", 429) else {}
+        if 300 <= status < 400:
+            headers["Location"] = request.path
         data = {"type": "error", "error": {"message": text, "type": code or "mock_error", "code": code}}
         return web.json_response(data, status=status, headers=headers)
 

@@ -195,7 +195,10 @@ def _anthropic_constrain(body: JSON, reply: str) -> str | JSON:
     name = _forced_tool(body)
     if not name:
         return reply
-    arguments = {"answer": reply} if reply in options_of(body) else json.loads(reply)
+    try:
+        arguments = {"answer": reply} if reply in options_of(body) else json.loads(reply)
+    except ValueError:
+        return reply
     return {"tool_calls": [{"name": name, "arguments": arguments}]}
 
 

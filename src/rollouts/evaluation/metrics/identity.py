@@ -19,9 +19,9 @@ def metric_identity(score_fn: ScoreFn) -> str:
 
     A metric with a text attribute `identity` (as the built-in ones have) is known by it. Others are known by
     `module:qualname` and a digest of their source code; of the functions and constants (upper-case names) of their
-    module that they use, and so on; and of their defaults, closure and bound arguments. Editing any of these changes the
-    identity. What is reached otherwise (other modules, files, state that is not JSON) is not seen: give the metric an
-    `identity` and change it when that changes. Code without source is digested as byte code.
+    module that they use, and so on; and of their defaults, closure and bound arguments. Editing any of these changes
+    the identity. What is reached otherwise (other modules, files, state that is not JSON) is not seen: give the metric
+    an `identity` and change it when that changes. Code without source is digested as byte code.
     """
     stated = getattr(score_fn, "identity", None)
     if isinstance(stated, str) and stated:

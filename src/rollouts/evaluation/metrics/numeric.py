@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -38,17 +39,18 @@ class Number:
     percent: bool = False
 
 
-def numeric_match(*, rel_tol: float = 1e-6, abs_tol: float = 0.0) -> BuiltIn:
+def numeric_match(*, tolerance: float = 0.0, rel_tol: float = 1e-6) -> BuiltIn:
     """1 when the answer's number equals the ground truth's within the tolerance, else 0.
 
-    The number of a text is read by `parse_number`. `rel_tol` is relative to the larger of the two, `abs_tol` is a
-    difference. Where only one side carries a percent sign, 50% equals both 50 and 0.5.
+    The number of a text is read by `parse_number`. `tolerance` is the largest difference that counts as right,
+    `rel_tol` the same relative to the larger of the two numbers. Where only one side carries a percent sign, 50% equals
+    both 50 and 0.5.
 
-    Raises ConfigError for a negative tolerance; EvaluationError when a ground truth holds no number.
+    Raises ConfigError for a negative or infinite tolerance; EvaluationError when a ground truth holds no number.
     """
-    if not rel_tol >= 0 or not abs_tol >= 0:
-        raise ConfigError(f"rel_tol = {rel_tol!r} and abs_tol = {abs_tol!r} must be at least 0")
-    relative, absolute = Fraction(rel_tol), Fraction(abs_tol)
+    if not 0 <= tolerance < math.inf or not 0 <= rel_tol < math.inf:
+        raise ConfigError(f"tolerance = {tolerance!r} and rel_tol = {rel_tol!r} must be finite and at least 0")
+    relative, absolute = Fraction(repr(float(rel_tol))), Fraction(repr(float(tolerance)))
 
     def close(a: Fraction, b: Fraction) -> bool:
         return abs(a - b) <= max(relative * max(abs(a), abs(b)), absolute)
@@ -71,7 +73,7 @@ def numeric_match(*, rel_tol: float = 1e-6, abs_tol: float = 0.0) -> BuiltIn:
         wrong = f"Expected {' or '.join(map(_written, wanted))}, got {_written(got)} (from {shown(trajectory.output)})."
         return score_of("numeric_match", right, "Correct." if right else wrong)
 
-    return BuiltIn(name="numeric_match", options={"rel_tol": rel_tol, "abs_tol": abs_tol}, score=score)
+    return BuiltIn(name="numeric_match", options={"tolerance": tolerance, "rel_tol": rel_tol}, score=score)
 
 
 def parse_number(text: str) -> Number | None:
@@ -123,5 +125,8 @@ def _truth(value: Any, sample: Sample) -> Number:
 
 def _written(number: Number) -> str:
     value = number.value
-    text = str(value.numerator) if value.denominator == 1 else f"{float(value):.10g}"
+    try:
+        text = str(value.numerator) if value.denominator == 1 else f"{float(value):.10g}"
+    except OverflowError:
+        text = str(value)
     return text + ("%" if number.percent else "")

@@ -21,6 +21,7 @@ METRICS: dict[str, Callable[..., ScoreFn]] = {
     "contains": contains,
     "exact_match": exact_match,
     "f1": f1,
+    "judge": llm_judge,
     "json_schema": json_schema,
     "llm_judge": llm_judge,
     "numeric_match": numeric_match,
@@ -91,11 +92,14 @@ def _built(name: str, factory: Any, options: dict[str, Any]) -> ScoreFn:
     _callable(name, factory)
     try:
         signature = inspect.signature(factory)
-        signature.bind(**options)
-    except ValueError:  # a callable without a signature: let the call itself say what is wrong
-        pass
-    except TypeError as problem:
-        raise ConfigError(f"metric {name!r}: {problem}; it takes {signature}") from None
+    except ValueError:  # a callable without a signature: the call itself says what is wrong
+        signature = None
+    if signature is not None:
+        try:
+            signature.bind(**options)
+        except TypeError as problem:
+            known = ", ".join(signature.parameters) or "none"
+            raise ConfigError(f"metric {name!r}: {problem} (its options: {known})") from None
     return _callable(name, factory(**options))
 
 

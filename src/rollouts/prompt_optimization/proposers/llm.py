@@ -39,14 +39,16 @@ _KINDS = {"number": "the right answer is a number", "json": "the right answer is
 class LLMProposer:
     """Asks `endpoint` for one instruction per call, at its own temperature of at least 0.7.
 
-    A refused proposal goes back once with the reason. A call that fails costs its proposal, not the run.
+    `max_tokens` bounds an answer (default: at least 512). A refused proposal goes back once with the reason. A call that fails costs its proposal, not the run.
     """
 
-    def __init__(self, generate: Generate, endpoint: Endpoint, *, seed: int = 0) -> None:
+    def __init__(self, generate: Generate, endpoint: Endpoint, *, seed: int = 0, max_tokens: int | None = None) -> None:
         sampling = endpoint.sampling
         self._generate = generate
         self._endpoint = endpoint.with_sampling(
-            temperature=max(sampling.temperature, 0.7), max_tokens=max(sampling.max_tokens, 512), stop=()
+            temperature=max(sampling.temperature, 0.7),
+            max_tokens=max(sampling.max_tokens, 512) if max_tokens is None else max_tokens,
+            stop=("</instruction>",),
         )
         self._seed = seed
 

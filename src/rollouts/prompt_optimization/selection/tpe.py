@@ -87,8 +87,9 @@ class TPESelector(TrialSelector):
         """Optuna wants fixed choices within a study, so the trials so far move to a new one with the wider range."""
         level = super().add_level(factor)
         old, self._study = self._study, self._new_study()
-        self._startup.append(tuple(level if i == factor else self.recommend().candidate[i]
-                                   for i in range(len(self.space.levels))))
+        self._startup.append(
+            tuple(level if i == factor else self.recommend().candidate[i] for i in range(len(self.space.levels)))
+        )
         moved: dict[int, optuna.Trial] = {}
         for past in old.get_trials(deepcopy=False):
             candidate = tuple(int(past.params[f"f{i}"]) for i in range(len(self.space.levels)))

@@ -9,8 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result
-from rollouts.prompt_optimization.selection.base import Space
+from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.selection.table import ScoreTable
 

@@ -1,0 +1,325 @@
+"""The commands and their options. Whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rollouts.cli import failures
+from rollouts.cli.options import (
+    Budget,
+    Calls,
+    Config,
+    FailUnder,
+    Jobs,
+    Json,
+    Limit,
+    Out,
+    Run,
+    Seed,
+    Settings,
+    StorePlace,
+    Usd,
+)
+
+_EPILOG = " ".join(failures.EXIT_CODES.split())
+
+app = typer.Typer(
+    name="rollouts",
+    help="Better prompts for LLM programs, within a hard budget, with an honest verdict.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs_app = typer.Typer(help="What the store knows of earlier runs.", no_args_is_help=True)
+config_app = typer.Typer(help="The job file: reference and check.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs")
+app.add_typer(config_app, name="config")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line and returns its exit code; what goes wrong is printed, never raised."""
+    given = list(arguments)
+    try:
+        code: Any = app(given, prog_name="rollouts", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except typer.Abort:
+        print("aborted", file=sys.stderr)  # noqa: T201
+        return failures.INTERRUPTED
+    except KeyboardInterrupt:
+        return failures.INTERRUPTED
+    except BrokenPipeError:
+        # What is left in the buffer has nowhere to go; writing it at exit would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return failures.CLOSED_PIPE
+    except Exception as error:  # noqa: BLE001 - the boundary at which an error becomes a message and an exit code
+        wrong_usage = getattr(error, "format_message", None)
+        if wrong_usage is None:
+            return failures.report(error, given)
+        message = f"{wrong_usage()} (see: rollouts {_command(given)}--help)"
+        failures.fail(message, kind="UsageError", code=failures.USAGE, as_json="--json" in given)
+        return failures.USAGE
+
+
+def _command(arguments: list[str]) -> str:
+    words = []
+    for word in arguments[:2]:
+        if word.startswith("-") or not word.replace("-", "").isalpha():
+            break
+        words.append(word)
+    nested = {"runs", "config"}
+    return "".join(f"{word} " for word in (words if words and words[0] in nested else words[:1]))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import rollouts
+
+        print(f"rollouts {rollouts.__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Shows the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Shows tracebacks (or ROLLOUTS_DEBUG=1).")] = False,
+) -> None:
+    if debug:
+        os.environ["ROLLOUTS_DEBUG"] = "1"
+
+
+@app.command(epilog=_EPILOG)
+def demo(
+    *,
+    budget: Budget = None,
+    seed: Seed = None,
+    out: Out = None,
+    store: StorePlace = None,
+    jobs: Jobs = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continues the newest unfinished run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Shows plan and estimate; calls nothing.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Optimizes a prompt of the embedded model on shipped data: no key, no network."""
+    from rollouts.cli.optimizing import Wishes, optimize
+    from rollouts.cli.running import overrides
+    from rollouts.experiments.demo import demo_config
+
+    loaded = demo_config(overrides([], budget=budget, seed=seed, out=out, store=store, jobs=jobs))
+    return optimize(loaded, Wishes(dry_run=dry_run, resume=resume, as_json=as_json))
+
+
+@app.command(epilog=_EPILOG)
+def optimize(
+    config: Config,
+    *,
+    method: Annotated[str | None, typer.Option("--method", help="Search algorithm: mipro.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Shows plan and estimate; calls nothing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continues the newest unfinished run of this job.")] = False,
+    run_id: Annotated[str | None, typer.Option("--run", metavar="RUN", help="Continues this run.")] = None,
+    budget: Budget = None,
+    budget_usd: Usd = None,
+    max_calls: Calls = None,
+    jobs: Jobs = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    store: StorePlace = None,
+    out: Out = None,
+    settings: Settings = None,
+    as_json: Json = False,
+    fail_under: FailUnder = None,
+) -> int:
+    """Searches for a better prompt and says whether to ship it.
+
+    Ctrl-C ends the run well: the best so far is kept. A second one ends at once; nothing that was paid is lost.
+    """
+    from rollouts.cli.optimizing import Wishes
+    from rollouts.cli.optimizing import optimize as run_optimize
+    from rollouts.cli.running import overrides
+    from rollouts.experiments.loading import load_config
+
+    changes = overrides(
+        settings or [],
+        method=method,
+        budget=budget,
+        budget_usd=budget_usd,
+        max_calls=max_calls,
+        jobs=jobs,
+        limit=limit,
+        seed=seed,
+        store=store,
+        out=out,
+    )
+    wishes = Wishes(dry_run=dry_run, resume=resume, run_id=run_id, fail_under=fail_under, as_json=as_json)
+    return run_optimize(load_config(config, changes), wishes)
+
+
+@app.command(epilog=_EPILOG)
+def evaluate(
+    config: Config,
+    *,
+    prompt: Annotated[
+        Path | None,
+        typer.Option("--prompt", metavar="FILE", help="best_prompt.json or a template; default: the job's own prompt."),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="train, val, test or all.")] = "test",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Most rows to score.")] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rollouts of each row.")] = 1,
+    budget: Budget = None,
+    budget_usd: Usd = None,
+    max_calls: Calls = None,
+    jobs: Jobs = None,
+    store: StorePlace = None,
+    settings: Settings = None,
+    as_json: Json = False,
+    fail_under: FailUnder = None,
+) -> int:
+    """Scores one prompt, with interval, failures and worst rows."""
+    from rollouts.cli.evaluating import Wishes
+    from rollouts.cli.evaluating import evaluate as run_evaluate
+    from rollouts.cli.running import overrides
+    from rollouts.experiments.loading import load_config
+
+    changes = overrides(
+        settings or [], budget=budget, budget_usd=budget_usd, max_calls=max_calls, jobs=jobs, store=store
+    )
+    wishes = Wishes(prompt=prompt, part=split, limit=limit, repeats=repeats, fail_under=fail_under, as_json=as_json)
+    return run_evaluate(load_config(config, changes), wishes)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("job.toml"),
+    *,
+    data: Annotated[str | None, typer.Option("--data", help="File, hf:owner/name, or built-in name.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="[NAME=]COLUMN", help="A column that the prompt reads; may be repeated."),
+    ] = None,
+    ground_truth: Annotated[str | None, typer.Option("--ground-truth", help="Column with the answer.")] = None,
+    endpoint: Annotated[str | None, typer.Option("--endpoint", help="provider/model.")] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="Name, or package.module:function.")] = None,
+    budget: Budget = None,
+    system: Annotated[str | None, typer.Option("--system", help="Your instruction today.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Asks nothing; takes the suggestions.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrites the file.")] = False,
+) -> int:
+    """Writes a commented job file."""
+    from rollouts.cli.setup import Given
+    from rollouts.cli.setup import init as run_init
+
+    given = Given(
+        data=data,
+        inputs=inputs or (),
+        ground_truth=ground_truth,
+        endpoint=endpoint,
+        metric=metric,
+        budget=budget,
+        system=system,
+        yes=yes,
+        force=force,
+    )
+    return run_init(path, given)
+
+
+@app.command("serve-model")
+def serve_model(
+    model: Annotated[str, typer.Option("--model", help="smollm2-135m, or a .gguf file.")] = "smollm2-135m",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port; 0 takes a free one.")] = 8080,
+) -> int:
+    """Serves the embedded model as an OpenAI-compatible API until Ctrl-C."""
+    from rollouts.cli.serving import serve
+
+    return serve(model, host, port)
+
+
+@config_app.command("schema")
+def config_schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The reference as Markdown.")] = False,
+) -> int:
+    """Prints the JSON schema of a job file."""
+    from rollouts.cli.setup import schema
+
+    return schema(markdown=markdown)
+
+
+@config_app.command("check")
+def config_check(config: Config, settings: Settings = None, as_json: Json = False) -> int:
+    """Loads settings and data, checks keys and prices, and prints a summary; calls nothing."""
+    from rollouts.cli.setup import check
+
+    return check(config, settings or [], as_json=as_json)
+
+
+@runs_app.command("list")
+def runs_list(
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most runs to show.")] = 50,
+    status: Annotated[str | None, typer.Option("--status", help="running, done, stopped or failed.")] = None,
+    store: StorePlace = None,
+    as_json: Json = False,
+) -> int:
+    """The newest runs."""
+    from rollouts.cli.runs import list_runs
+
+    return list_runs(store, limit=limit, status=status, as_json=as_json)
+
+
+@runs_app.command("show")
+def runs_show(
+    run_id: Run,
+    *,
+    rollouts: Annotated[bool, typer.Option("--rollouts", help="Shows rollouts.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only failed rollouts.")] = False,
+    program: Annotated[str | None, typer.Option("--program", help="Only of this program (digest).")] = None,
+    events: Annotated[bool, typer.Option("--events", help="Shows all events.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most rollouts or events.")] = 100,
+    store: StorePlace = None,
+    as_json: Json = False,
+) -> int:
+    """One run: settings, trials, verdict, spend."""
+    from rollouts.cli import runs
+
+    if events:
+        return runs.show_events(store, run_id, limit=limit, as_json=as_json)
+    if rollouts or failed or program:
+        return runs.show_rollouts(store, run_id, failed=failed, program=program, limit=limit, as_json=as_json)
+    return runs.show(store, run_id, as_json=as_json)
+
+
+@runs_app.command("diff")
+def runs_diff(
+    run_a: Run,
+    run_b: Annotated[str | None, typer.Argument(metavar="[RUN_B]", help="Another run.")] = None,
+    store: StorePlace = None,
+    as_json: Json = False,
+) -> int:
+    """What a run made of its prompt, or how two runs differ."""
+    from rollouts.cli.runs import diff
+
+    return diff(store, run_a, run_b, as_json=as_json)
+
+
+@runs_app.command("export")
+def runs_export(
+    run_id: Run,
+    *,
+    form: Annotated[str, typer.Option("--format", help="messages, text, json; jsonl for all rollouts.")] = "messages",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="File; default: stdout.")] = None,
+    store: StorePlace = None,
+) -> int:
+    """The best prompt, ready to send; or all rollouts."""
+    from rollouts.cli.runs import export
+
+    return export(store, run_id, form=form, out=out)

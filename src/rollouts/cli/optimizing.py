@@ -1,0 +1,123 @@
+"""`rollouts optimize` and `rollouts demo`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import Console
+
+from rollouts.cli import failures, reports, words
+from rollouts.cli.running import check_folder, prepared, watched
+from rollouts.experiments.estimate import check_models, estimate
+from rollouts.experiments.job import Job, resumable, run_job, save
+from rollouts.experiments.loading import LoadedConfig
+from rollouts.prompt_optimization import OptimizationResult, Study, StudyOptions
+from rollouts.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the command line asks for beside the job's own settings."""
+
+    dry_run: bool = False
+    resume: bool = False
+    run_id: str | None = None
+    fail_under: float | None = None
+    as_json: bool = False
+
+
+def optimize(loaded: LoadedConfig, wishes: Wishes) -> int:
+    """Runs the job, or tells what it would take, and returns the exit code."""
+    console = words.make_console(stderr=wishes.as_json)
+    job = prepared(loaded, console)
+    if wishes.dry_run:
+        return _dry_run(job, console, as_json=wishes.as_json)
+    check_folder(job.folder)
+    store = open_store(job.store)
+    try:
+        return _run(job, store, wishes, console)
+    finally:
+        store.close()
+
+
+def _dry_run(job: Job, console: Console, *, as_json: bool) -> int:
+    guess, problems = estimate(job), check_models(job)
+    if as_json:
+        rows = {part: len(getattr(job.data, part)) for part in ("train", "val", "test")}
+        failures.print_json(words.plain({**guess.to_json(), "rows": rows, "problems": problems, "dry_run": True}))
+    else:
+        reports.show_estimate(console, job, guess, problems)
+    return 0
+
+
+def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
+    options = _resumed(job, store, wishes) if wishes.resume or wishes.run_id else job.options
+
+    async def work(seen: StudyOptions) -> tuple[OptimizationResult, Study]:
+        return await run_job(job, store, options=seen)
+
+    ended = watched(console, options, work)
+    result, study = ended.value
+    files = save(job, result, store)
+    if wishes.as_json:
+        failures.print_json(words.plain(result_json(result, study, files, job.store)))
+    else:
+        reports.show_result(console, result, study, files)
+    if ended.interrupted is not None:
+        console.print("interrupted: the best so far is kept; go on with --resume", style="yellow", soft_wrap=True)
+        return int(ended.interrupted)
+    return below(wishes.fail_under, final_score(result), console)
+
+
+def _resumed(job: Job, store: Store, wishes: Wishes) -> StudyOptions:
+    run = resumable(store, job, wishes.run_id)
+    return replace(job.options, run_id=run.id, resume=True)
+
+
+def final_score(result: OptimizationResult) -> float | None:
+    """What `--fail-under` looks at: the mean on test rows, on validation rows where there are none."""
+    if result.verdict is not None and result.verdict.best.n:
+        return result.verdict.best.mean
+    return result.best_template.score
+
+
+def below(threshold: float | None, value: float | None, console: Console) -> int:
+    """The exit code of a score under a threshold: 0 when it is reached or there is none."""
+    if threshold is None or (value is not None and value >= threshold):
+        return 0
+    console.print(f"the score {words.score(value)} is below {threshold:g} (--fail-under)", style="red", soft_wrap=True)
+    return failures.BELOW
+
+
+def result_json(result: OptimizationResult, study: Study, files: dict[str, str], store: str) -> dict[str, Any]:
+    """The one object of `--json`."""
+    verdict, progress = result.verdict, study.evaluator.progress
+    tested = (
+        {}
+        if verdict is None
+        else {
+            "baseline": reports.interval_json(verdict.baseline),
+            "best": reports.interval_json(verdict.best),
+            "difference": reports.interval_json(verdict.difference),
+            "p_value": verdict.p_value,
+        }
+    )
+    return {
+        "run_id": result.run_id,
+        "verdict": None if verdict is None else verdict.decision,
+        "reason": None if verdict is None else verdict.reason,
+        "best_score": result.best_template.score,
+        "baseline_score": None if result.initial_template is None else result.initial_template.score,
+        "test": tested,
+        "trials": len(result.history),
+        "stop_reason": result.stop_reason,
+        "spend": {
+            "total": reports.spend_json(result.spend),
+            "by_phase": {phase: reports.spend_json(spend) for phase, spend in result.spend_by_phase.items()},
+            "elapsed_s": study.elapsed,
+        },
+        "rollouts": {"done": progress.done, "cached": progress.cached, "failed": progress.failed},
+        "files": files,
+        "store": store,
+    }

@@ -1,0 +1,150 @@
+"""What a run is doing: a live screen on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from rollouts.cli import words
+from rollouts.prompt_optimization import Study
+
+_REFRESH_S = 0.15
+_PHASES = {
+    "bootstrap": "baseline, demonstrations, instructions",
+    "search": "search",
+    "validate": "finalists on all validation rows",
+    "test": "final check on test rows",
+    "evaluate": "evaluation",
+}
+
+
+class Progress:
+    """Reads a study; `attach` gives it one, `listen` is to be among the study's listeners."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.study: Study | None = None
+        self.trial = self.trials = self.planned = 0
+        self.note = ""
+        self._live: Live | None = None
+        self._painter: asyncio.Task[None] | None = None
+
+    def attach(self, study: Study) -> None:
+        """The study has started."""
+        self.study = study
+
+    def listen(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Takes note of an event, and prints it where there is no live screen. A closed pipe must not end a run."""
+        if kind == "plan":
+            self.trials, self.planned = data.get("trials", 0), data["total"]
+        elif kind == "trial":
+            self.trial = data["trial"]
+        elif kind == "stopping":
+            self.say("stopping: the calls in flight end, then the best so far is kept; again Ctrl-C to end at once")
+        if self._live is None:
+            with suppress(OSError):
+                self._line(kind, data)
+
+    def say(self, note: str) -> None:
+        """Shows a note, above the live screen where there is one."""
+        self.note = note
+        with suppress(OSError):
+            self.console.print(note, style="yellow", soft_wrap=True)
+
+    async def __aenter__(self) -> Progress:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
+            self._painter = asyncio.create_task(self._paint())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._painter is not None:
+            self._painter.cancel()
+        self.restore()
+
+    def restore(self) -> None:
+        """Gives the terminal back."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    async def _paint(self) -> None:
+        while self._live is not None:
+            self._live.update(self.screen(), refresh=True)
+            await asyncio.sleep(_REFRESH_S)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end at the pace so far; None before anything was done."""
+        study = self.study
+        if study is None or not self.planned:
+            return None
+        progress = study.evaluator.progress
+        done = progress.done + progress.cached
+        here = study.elapsed - study.ledger.elapsed_before
+        return max(0, self.planned - done) * here / progress.done if progress.done else None
+
+    def screen(self) -> Group:
+        """The live screen."""
+        study = self.study
+        if study is None:
+            return Group(Text("starting"))
+        progress = study.evaluator.progress
+        done = progress.done + progress.cached
+        head = Text.assemble((study.run_id, "bold"), "  ", _PHASES.get(study.phase, study.phase))
+        if self.trials:
+            head.append(f"  trial {self.trial}/{self.trials}")
+        head.append(f"  best {words.score(study.best_score)}", style="green")
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=max(1, self.planned), completed=min(done, self.planned), width=40),
+            f"{done}/{self.planned} rollouts ({progress.cached} cached, {progress.failed} failed), "
+            f"{words.seconds(self.eta_s)} left",
+        )
+        return Group(head, bar, spend_line(study), *([Text(self.note, style="yellow")] if self.note else []))
+
+    def _line(self, kind: str, data: Mapping[str, Any]) -> None:
+        if kind in ("started", "resumed") and self.study is None:
+            return
+        if kind == "phase":
+            extra = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in data.items() if name != "phase")
+            phase = str(data["phase"])
+            self._print(f"phase {phase}: {extra or _PHASES.get(phase, phase)}")
+        elif kind == "trial":
+            parts = f"trial {self.trial}/{self.trials} score {words.score(data['score'])}"
+            parts += f" best {words.score(data['best'])} demos {data['demos']} ({data['instruction_source']})"
+            self._print(parts)
+
+    def _print(self, text: str) -> None:
+        study = self.study
+        if study is not None:
+            progress = study.evaluator.progress
+            text += f" | {spend_line(study)} | {progress.cached} cached, {progress.failed} failed"
+        self.console.print(text, soft_wrap=True)
+
+
+def spend_line(study: Study) -> Text:
+    """What was spent, each against its cap where it has one."""
+    spent, budget = study.ledger.spent, study.ledger.budget
+
+    def of(value: str, cap: float | None, shown: str) -> str:
+        return value if cap is None else f"{value}/{shown}"
+
+    micros = budget.max_micros
+    parts = [
+        of(f"{spent.rollouts:,}", budget.max_rollouts, f"{budget.max_rollouts or 0:,}") + " rollouts",
+        of(f"{spent.calls:,}", budget.max_calls, f"{budget.max_calls or 0:,}") + " calls",
+        of(f"{spent.tokens:,}", budget.max_tokens, f"{budget.max_tokens or 0:,}") + " tokens",
+        of(words.usd(spent.usd), micros, words.usd((micros or 0) / 1e6)),
+        of(words.seconds(study.elapsed), budget.max_seconds, words.seconds(budget.max_seconds)),
+    ]
+    return Text("  ".join(parts))

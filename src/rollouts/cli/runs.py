@@ -1,0 +1,246 @@
+"""`rollouts runs`: what the store knows. Nothing here calls a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from rollouts.budget import Budget, Spend
+from rollouts.cli import failures, reports, words
+from rollouts.cli.running import place_of_store
+from rollouts.errors import ConfigError, StoreError
+from rollouts.experiments.export import (
+    config_differences,
+    exported,
+    prompt_diff,
+    rollouts_json,
+    stored_prompt,
+)
+from rollouts.store import RunRow, Store, open_store
+
+FORMATS = ("messages", "text", "json", "jsonl")
+_EVENTS = 1_000_000
+
+
+@contextmanager
+def stored(place: str | None) -> Iterator[Store]:
+    """The store to read from; raises StoreError where there is none, instead of making an empty one."""
+    where = place_of_store(place)
+    if "://" not in where and not Path(where).expanduser().exists():
+        raise StoreError(f"there is no store at {where}; name one with --store, or start a run that makes it")
+    store = open_store(where)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def list_runs(place: str | None, *, limit: int, status: str | None, as_json: bool) -> int:
+    """The newest runs."""
+    with stored(place) as store:
+        runs = store.runs(limit=limit, status=status)
+    if as_json:
+        failures.print_json(words.plain({"runs": [_run_json(run) for run in runs]}))
+        return 0
+    table = Table()
+    for column in ("run", "name", "method", "status", "best", "verdict", "spend", "calls", "age"):
+        table.add_column(column, overflow="fold")
+    for run in runs:
+        spend = _spend(run)
+        table.add_row(
+            run.id,
+            run.name,
+            run.method,
+            run.status,
+            words.score(run.summary.get("best_score")),
+            _decision(run) or "–",
+            words.usd(spend.usd),
+            words.count(spend.calls),
+            words.age(run.created_at),
+        )
+    words.make_console().print(table if runs else "no runs yet")
+    return 0
+
+
+def show(place: str | None, run_id: str, *, as_json: bool) -> int:
+    """One run: settings, trials, verdict, spend."""
+    with stored(place) as store:
+        run = store.run(run_id)
+        trials = {e.data["trial"]: e.data for e in store.events(run.id, limit=_EVENTS) if e.kind == "trial"}
+    history = [trials[number] for number in sorted(trials)]
+    if as_json:
+        failures.print_json(words.plain({**_run_json(run), "config": run.config, "history": history}))
+        return 0
+    console = words.make_console()
+    console.print(f"{run.id} ({run.name or run.method}): {run.status}, {words.age(run.created_at)} old")
+    for key, value in _settings(run).items():
+        console.print(f"  {key}: {words.short(value, 160)}", soft_wrap=True)
+    if history:
+        table = Table(title="Trials", title_justify="left")
+        for column in ("trial", "score", "best", "rows", "demos", "instruction"):
+            table.add_column(column, justify="right")
+        for trial in history:
+            scores = (words.score(trial.get("score")), words.score(trial.get("best")))
+            rest = (trial.get("scored", ""), trial.get("demos", ""), trial.get("instruction_source", ""))
+            table.add_row(str(trial["trial"]), *scores, *map(str, rest))
+        console.print(table)
+    summary = run.summary
+    if summary.get("error"):
+        console.print(f"Error: {summary['error']}", style="red", soft_wrap=True)
+    if summary.get("verdict"):
+        verdict = summary["verdict"]
+        console.print(f"Verdict: {verdict['decision']} – {verdict['reason']}", soft_wrap=True)
+    if summary.get("stop_reason"):
+        console.print(f"Ended because: {summary['stop_reason']}", soft_wrap=True)
+    phases = {name: Spend(**part) for name, part in summary.get("spend_by_phase", {}).items()}
+    console.print(reports.spend_table(_spend(run), phases, Budget(), run.elapsed_s))
+    return 0
+
+
+def show_rollouts(
+    place: str | None, run_id: str, *, failed: bool, program: str | None, limit: int, as_json: bool
+) -> int:
+    """The rollouts of a run, in the order of recording."""
+    with stored(place) as store:
+        run = store.run(run_id)
+        rows = rollouts_json(store, run.id, program=program, failed=True if failed else None)
+        chosen = list(islice(rows, limit))
+    if as_json:
+        failures.print_json(words.plain({"run_id": run.id, "rollouts": chosen}))
+        return 0
+    table = Table()
+    for column in ("sample", "program", "score", "output or failure", "tokens", "latency"):
+        table.add_column(column)
+    for row in chosen:
+        failure = row["failure"]
+        text = row["output"] if failure is None else f"{failure['kind']}: {failure['message']}"
+        table.add_row(
+            row["sample_id"],
+            row["program"][:10],
+            words.score(row["score"]),
+            words.short(text, 80),
+            str(row["prompt_tokens"] + row["completion_tokens"]),
+            words.seconds(row["latency_s"]),
+        )
+    console = words.make_console()
+    console.print(table)
+    if len(chosen) == limit:
+        console.print(f"the first {limit}; more with --limit")
+    return 0
+
+
+def show_events(place: str | None, run_id: str, *, limit: int, as_json: bool) -> int:
+    """What happened in a run, in order."""
+    with stored(place) as store:
+        run = store.run(run_id)
+        events = store.events(run.id, limit=limit)
+    if as_json:
+        failures.print_json(words.plain({"run_id": run.id, "events": [asdict(event) for event in events]}))
+        return 0
+    console = words.make_console()
+    for event in events:
+        seconds = event.created_at - run.created_at
+        console.print(f"{event.seq:5d} {seconds:8.1f} s  {event.kind:12s} {json.dumps(event.data)}", soft_wrap=True)
+    return 0
+
+
+def diff(place: str | None, first: str, second: str | None, *, as_json: bool) -> int:
+    """A run's start against its best; or the bests and the settings of two runs."""
+    with stored(place) as store:
+        one = store.run(first)
+        other = None if second is None else store.run(second)
+        before = stored_prompt(store, one, "start" if other is None else "best")
+        after = stored_prompt(store, other or one)
+    changed: Mapping[str, Any] = {} if other is None else config_differences(one, other)
+    if as_json:
+        found = prompt_diff(before, after)
+        settings = {key: {"before": old, "after": new} for key, (old, new) in changed.items()}
+        failures.print_json(words.plain({"prompt": asdict(found), "same": found.same, "config": settings}))
+        return 0
+    console = words.make_console()
+    reports.show_prompt_diff(console, before, after)
+    if other is not None:
+        table = Table(title="Settings", title_justify="left")
+        for column in ("setting", one.id, other.id):
+            table.add_column(column, overflow="fold")
+        for key, (old, new) in changed.items():
+            table.add_row(key, words.short(old, 60), words.short(new, 60))
+        console.print(table if changed else "The settings are the same.")
+    return 0
+
+
+def export(place: str | None, run_id: str, *, form: str, out: Path | None) -> int:
+    """The best prompt, or all rollouts as JSON lines, to stdout or to a file."""
+    if form not in FORMATS:
+        raise ConfigError(f"no format {form!r}; one of {', '.join(FORMATS)}")
+    with stored(place) as store:
+        run = store.run(run_id)
+        if form == "jsonl":
+            lines: Iterator[str] = (json.dumps(row, ensure_ascii=False) + "\n" for row in rollouts_json(store, run.id))
+        else:
+            found = exported(stored_prompt(store, run), form)
+            lines = iter([found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2) + "\n"])
+        _write(lines, out)
+    return 0
+
+
+def _write(lines: Iterator[str], out: Path | None) -> None:
+    if out is None:
+        for line in lines:
+            print(line, end="")  # noqa: T201
+        return
+    try:
+        with out.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+    except OSError as error:
+        raise ConfigError(
+            f"{out}: cannot be written: {error.strerror or error}; name another file with --out"
+        ) from None
+
+
+def _run_json(run: RunRow) -> dict[str, Any]:
+    summary = dict(run.summary)
+    return {
+        "run_id": run.id,
+        "name": run.name,
+        "method": run.method,
+        "status": run.status,
+        "created_at": run.created_at,
+        "updated_at": run.updated_at,
+        "elapsed_s": run.elapsed_s,
+        "best_score": summary.get("best_score"),
+        "verdict": _decision(run),
+        "spend": reports.spend_json(_spend(run)),
+        "summary": summary,
+    }
+
+
+def _decision(run: RunRow) -> str | None:
+    verdict = run.summary.get("verdict")
+    return verdict["decision"] if isinstance(verdict, dict) else None
+
+
+def _spend(run: RunRow) -> Spend:
+    return Spend(**run.authorised) if run.authorised else Spend()
+
+
+def _settings(run: RunRow) -> dict[str, Any]:
+    job = run.config.get("prompt_learning", {})
+    policy, data = job.get("policy", {}), job.get("dataset", {})
+    mipro, caps = job.get("mipro", {}), job.get("termination_config", {})
+    named = {
+        "model": "/".join(part for part in (policy.get("provider"), policy.get("model")) if part),
+        "data": data.get("path") or data.get("name") or data.get("train_path"),
+        "metric": job.get("score", {}).get("metric"),
+        "trials": mipro.get("num_iterations"),
+        "caps": ", ".join(f"{key} {value}" for key, value in caps.items()),
+        "seed": job.get("seed"),
+    }
+    return {key: value for key, value in named.items() if value not in (None, "")}

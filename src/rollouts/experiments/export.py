@@ -1,0 +1,103 @@
+"""Prompts and rollouts of stored runs, in forms that other tools take."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from rollouts.dtypes import PromptTemplate
+from rollouts.errors import ConfigError
+from rollouts.experiments.results import best_prompt, prompt_messages
+from rollouts.store.base import RunRow, Store
+
+Which = Literal["start", "best"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptDiff:
+    """What became of a prompt. `instruction` is a unified diff by lines, empty when nothing changed."""
+
+    instruction: tuple[str, ...]
+    user: tuple[str, ...]
+    demos_before: int
+    demos_after: int
+    demos_shared: int
+
+    @property
+    def same(self) -> bool:
+        """Whether both are one prompt."""
+        return not self.instruction and not self.user and self.demos_before == self.demos_after == self.demos_shared
+
+
+def prompt_diff(before: PromptTemplate, after: PromptTemplate) -> PromptDiff:
+    """How `after` differs from `before`."""
+    return PromptDiff(
+        instruction=_unified(before.system, after.system),
+        user=_unified(before.user_template, after.user_template),
+        demos_before=len(before.few_shot_examples),
+        demos_after=len(after.few_shot_examples),
+        demos_shared=len(set(before.few_shot_examples) & set(after.few_shot_examples)),
+    )
+
+
+def _unified(before: str, after: str) -> tuple[str, ...]:
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2)
+    return tuple(line for line in lines if not line.startswith(("---", "+++")))
+
+
+def stored_prompt(store: Store, run: RunRow, which: Which = "best") -> PromptTemplate:
+    """The prompt that a run started from or found. Raises ConfigError when the run has not come so far."""
+    digest = run.summary.get(f"{which}_program")
+    program = store.programs([digest]).get(digest) if digest else None
+    if program is None:
+        raise ConfigError(
+            f"run {run.id} has no {which} prompt stored (status: {run.status}); only a run that came to its end has "
+            "one: continue it with rollouts optimize CONFIG --resume"
+        )
+    if len(program.modules) != 1:
+        raise ConfigError(f"run {run.id} has a program of {len(program.modules)} modules; export it with --format json")
+    return PromptTemplate.from_json(next(iter(program.modules.values())))
+
+
+def prompt_text(template: PromptTemplate) -> str:
+    """The prompt as plain text: every message under a heading with its role."""
+    return "\n\n".join(f"### {m['role']}\n{m.get('content') or ''}" for m in prompt_messages(template)) + "\n"
+
+
+def exported(template: PromptTemplate, form: str) -> Any:
+    """The prompt as `messages` (a list as it is sent), `json` (all there is to know) or `text`."""
+    if form == "messages":
+        return prompt_messages(template)
+    if form == "json":
+        return best_prompt(template)
+    return prompt_text(template)
+
+
+def rollouts_json(
+    store: Store, run_id: str, *, program: str | None = None, failed: bool | None = None
+) -> Iterator[dict[str, Any]]:
+    """The run's rollouts as JSON objects, read in pages. `program` is a digest or the beginning of one."""
+    whole = program if program is not None and len(program) >= 32 else None
+    for row in store.scan_rollouts(run_id, program=whole, failed=failed):
+        if program is None or row.program.startswith(program):
+            yield {field.name: getattr(row, field.name) for field in fields(row)}
+
+
+def config_differences(before: RunRow, after: RunRow) -> dict[str, tuple[Any, Any]]:
+    """Dotted setting -> its value in both runs, where they differ; None where a run has none."""
+    old, new = _flat(before.config), _flat(after.config)
+    keys = sorted({*old, *new})
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(inner, Mapping) and inner:
+            out |= _flat(inner, f"{name}.")
+        else:
+            out[name.removeprefix("prompt_learning.")] = inner
+    return out

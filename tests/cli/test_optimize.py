@@ -1,0 +1,193 @@
+"""`rollouts optimize` and what follows from a finished run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rollouts.testing import MockProvider
+from tests.cli.conftest import Cli
+
+Provider = Callable[..., MockProvider]
+
+
+def test_json_is_one_object_with_verdict_test_spend_files(cli: Cli, provider: Provider) -> None:
+    mock = provider()
+    answer = cli("optimize", cli.job, "--json")
+    assert answer.code == 0, answer.err
+    found = answer.json
+    assert found["verdict"] in {"ship", "keep", "undecided"}
+    for side in ("baseline", "best"):
+        low, high = found["test"][side]["interval"]
+        assert 0 <= low <= found["test"][side]["mean"] <= high <= 1
+        assert found["test"][side]["n"] == 20
+    assert found["test"]["best"]["mean"] > found["test"]["baseline"]["mean"]
+    assert found["spend"]["total"]["calls"] == mock.calls
+    assert found["spend"]["total"]["micros"] == mock.micros
+    assert sum(part["calls"] for part in found["spend"]["by_phase"].values()) == mock.calls
+    assert all(Path(path).is_file() for path in found["files"].values())
+    assert found["run_id"]
+    assert found["reason"]
+    assert "trial 1/" in answer.err
+
+
+def test_plain_output_has_lines_diff_tables_files(cli: Cli, provider: Provider) -> None:
+    provider()
+    answer = cli("optimize", cli.job)
+    assert answer.code == 0
+    for text in ("phase search", "trial 1/", "Verdict:", "Demonstrations: 0 before", "wall clock", "best_prompt.json"):
+        assert text in answer.out
+
+
+def test_dry_run_calls_nothing_and_prices_the_plan(cli: Cli, provider: Provider) -> None:
+    mock = provider()
+    answer = cli("optimize", cli.job, "--dry-run", "--json")
+    assert answer.code == 0
+    guess = answer.json
+    assert mock.calls == 0
+    assert not (cli.folder / ".rollouts").exists()
+    assert guess["total"]["rollouts"] <= guess["plan"]["total"] == sum(p["rollouts"] for p in guess["phases"])
+    for phase in guess["phases"]:
+        assert 0 < phase["usd"] < phase["worst_usd"]
+        assert 0 < phase["tokens"] < phase["worst_tokens"]
+
+
+def test_worst_case_of_dry_run_holds(cli: Cli, provider: Provider) -> None:
+    mock = provider(tokenizer="bytes")
+    guess = cli("optimize", cli.job, "--dry-run", "--json").json
+    assert cli("optimize", cli.job, "--json").code == 0
+    assert mock.tokens <= guess["total"]["worst_tokens"]
+    assert mock.micros <= guess["total"]["worst_usd"] * 1e6
+
+
+def test_dry_run_names_what_is_missing(cli: Cli) -> None:
+    cli.change("price = { input = 1.0, output = 4.0 }", "")
+    cli.change("http://127.0.0.1:9/v1", "http://10.255.255.1/v1")
+    answer = cli("optimize", cli.job, "--dry-run", "--budget-usd", "1")
+    assert answer.code == 0
+    assert "unknown" in answer.out
+    assert "price" in answer.out
+
+
+def test_options_override_the_file(cli: Cli, provider: Provider) -> None:
+    mock = provider()
+    arguments = ("--max-calls", 30, "--seed", 3, "-j", 2, "--out", "elsewhere", "--store", "s.db", "--budget", 90)
+    answer = cli("optimize", cli.job, "--json", *arguments, "--set", "mipro.num_iterations=2")
+    assert answer.code == 0
+    assert mock.calls <= 30
+    assert mock.in_flight_max <= 2 * 2  # task and proposer
+    metadata = json.loads((cli.folder / "elsewhere" / "job_metadata.json").read_text())
+    assert metadata["seed"] == 3
+    assert metadata["config"]["prompt_learning"]["mipro"]["num_iterations"] == 2
+    assert (cli.folder / "s.db").exists()
+    assert not (cli.folder / ".rollouts").exists()
+
+
+def test_money_cap_holds(cli: Cli, provider: Provider) -> None:
+    mock = provider(tokenizer="bytes")
+    answer = cli("optimize", cli.job, "--json", "--budget-usd", "0.004")
+    assert answer.code == 0
+    assert 0 < mock.micros <= 4000
+
+
+@pytest.mark.parametrize(("threshold", "code"), [("0.0", 0), ("1.01", 3)])
+def test_fail_under(cli: Cli, provider: Provider, threshold: str, code: int) -> None:
+    provider()
+    answer = cli("optimize", cli.job, "--json", "--fail-under", threshold)
+    assert answer.code == code
+    assert answer.json["verdict"]
+    assert ("--fail-under" in answer.err) == (code == 3)
+
+
+def test_second_run_is_served_from_the_store(cli: Cli, provider: Provider) -> None:
+    mock = provider()
+    first = cli("optimize", cli.job, "--json").json
+    calls = mock.calls
+    second = cli("optimize", cli.job, "--json").json
+    assert mock.calls == calls
+    assert second["test"] == first["test"]
+    assert second["spend"]["total"]["micros"] == 0
+
+
+def test_evaluate_scores_start_and_best(cli: Cli, provider: Provider) -> None:
+    provider()
+    best = cli("optimize", cli.job, "--json").json
+    file = best["files"]["best_prompt.json"]
+    answer = cli("evaluate", cli.job, "--prompt", file, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["score"]["mean"] == best["test"]["best"]["mean"]
+    assert answer.json["rollouts"]["cached"] == 20
+    start = cli("evaluate", cli.job, "--json", "--split", "all")
+    assert start.json["score"]["n"] == 60
+    assert start.json["worst"][0]["score"] == 0
+    assert start.json["worst"][0]["expected"] in {"billing", "bugs", "sales"}
+    assert cli("evaluate", cli.job, "--fail-under", "0.9").code == 3
+    shown = cli("evaluate", cli.job, "--limit", "5", "--repeats", "2")
+    assert shown.code == 0
+    assert "over 5 rows" in shown.out
+    assert "10 rollouts scored" in shown.out
+    assert "Worst rows" in shown.out
+
+
+def test_evaluate_counts_failures(cli: Cli, provider: Provider) -> None:
+    provider(script=[400, 400])
+    answer = cli("evaluate", cli.job, "--json", "-j", "1")
+    assert answer.code == 0, answer.err
+    assert answer.json["rollouts"]["failed"] == 2
+    assert answer.json["score"]["n"] == 18
+    assert "InvalidRequest" in next(iter(answer.json["failures"]))
+
+
+def test_runs_list_show_diff_export(cli: Cli, provider: Provider) -> None:
+    provider()
+    found = cli("optimize", cli.job, "--json").json
+    other = cli("optimize", cli.job, "--json", "--seed", "1").json
+    run = found["run_id"]
+    listed = cli("runs", "list", "--json").json["runs"]
+    assert [entry["run_id"] for entry in listed] == [other["run_id"], run]
+    assert listed[1]["spend"]["micros"] == found["spend"]["total"]["micros"]
+    assert listed[1]["verdict"] == found["verdict"]
+    assert run in cli("runs", "list").out.replace("\n", "")
+    shown = cli("runs", "show", run, "--json").json
+    assert len(shown["history"]) == found["trials"]
+    assert shown["config"]["prompt_learning"]["seed"] == 0
+    assert "Verdict" in cli("runs", "show", run).out
+    rows = cli("runs", "show", run, "--rollouts", "--limit", "7", "--json").json["rollouts"]
+    assert len(rows) == 7
+    program = rows[0]["program"]
+    some = cli("runs", "show", run, "--program", program[:12], "--json").json["rollouts"]
+    assert some
+    assert {row["program"] for row in some} == {program}
+    assert cli("runs", "show", run, "--failed", "--json").json["rollouts"] == []
+    assert "verdict" in cli("runs", "show", run, "--events").out
+    assert cli("runs", "diff", run, "--json").json["prompt"]["demos_before"] == 0
+    settings = cli("runs", "diff", run, other["run_id"], "--json").json["config"]
+    assert settings == {"seed": {"before": 0, "after": 1}}
+    assert cli("runs", "diff", run, other["run_id"]).code == 0
+
+
+def test_export_is_what_was_sent(cli: Cli, provider: Provider) -> None:
+    mock = provider()
+    run = cli("optimize", cli.job, "--json").json["run_id"]
+    messages = json.loads(cli("runs", "export", run).out)
+    assert messages[-1] == {"role": "user", "content": "Ticket: {text}"}
+    sent = [body["messages"][:-1] for body in mock.requests]
+    assert messages[:-1] in sent
+    assert cli("runs", "export", run, "--format", "text").out.rstrip().endswith("Ticket: {text}")
+    assert json.loads(cli("runs", "export", run, "--format", "json").out)["messages"] == messages
+    target = cli.folder / "rows.jsonl"
+    assert cli("runs", "export", run, "--format", "jsonl", "--out", target).code == 0
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert all(row["score"] in (0.0, 1.0) for row in rows)
+    assert len({row["key"] for row in rows}) == len(rows)
+
+
+def test_demo_job_prepares_without_files(cli: Cli) -> None:
+    pytest.importorskip("xllamacpp")
+    answer = cli("demo", "--dry-run", "--json", "--budget", "100")
+    assert answer.code == 0, answer.err
+    assert answer.json["plan"]["total"] <= 100
+    assert answer.json["total"]["usd"] == 0
