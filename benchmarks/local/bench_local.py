@@ -1,6 +1,6 @@
 """The embedded model through `LocalProvider` against a bare xllamacpp loop.
 
-    python -m benchmarks.local.bench_local [--json] [--blocks 4] [--calls 12]
+    python -m benchmarks.local.bench_local [--json] [--blocks 12] [--calls 4]
 
 Both answer the same prompts (24 demonstrations and one ticket, about 850 tokens, at most 6 generated) with the same
 llama.cpp settings. They take turns in blocks, in changing order, each on a model of its own in one process, so that
@@ -134,8 +134,8 @@ def compare(requests: Sequence[Request], blocks: int, warm: int, **settings: Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--blocks", type=int, default=4, help="turns of each")
-    parser.add_argument("--calls", type=int, default=12, help="calls of one turn, a multiple of 4")
+    parser.add_argument("--blocks", type=int, default=12, help="turns of each")
+    parser.add_argument("--calls", type=int, default=4, help="calls of one turn, a multiple of 4")
     options = parser.parse_args()
     rows, calls = tickets(), options.blocks * options.calls
     cases: dict[str, Callable[[], Result]] = {

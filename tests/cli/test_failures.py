@@ -150,6 +150,7 @@ def test_metric_that_raises(cli: Cli, provider: Provider, metrics: Callable[[str
     metrics("raise KeyError('route')")
     refused(cli, "metric", "route", code=failures.FAILED, options=("-j", 2))
     assert mock.calls < 60
+    assert "not paid again" in cli("optimize", cli.job, "--json").err
 
 
 @pytest.mark.parametrize("value", ["float('nan')", "'good'", "None"])

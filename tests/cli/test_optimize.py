@@ -155,6 +155,7 @@ def test_runs_list_show_diff_export(cli: Cli, provider: Provider) -> None:
     assert len(shown["history"]) == found["trials"]
     assert shown["config"]["prompt_learning"]["seed"] == 0
     assert "Verdict" in cli("runs", "show", run).out
+    assert cli("runs", "show", "latest", "--json").json["run_id"] == other["run_id"]
     rows = cli("runs", "show", run, "--rollouts", "--limit", "7", "--json").json["rollouts"]
     assert len(rows) == 7
     program = rows[0]["program"]
@@ -191,3 +192,15 @@ def test_demo_job_prepares_without_files(cli: Cli) -> None:
     assert answer.code == 0, answer.err
     assert answer.json["plan"]["total"] <= 100
     assert answer.json["total"]["usd"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.timeout(600)
+def test_demo_runs_on_the_embedded_model(cli: Cli) -> None:
+    pytest.importorskip("xllamacpp")
+    answer = cli("demo", "--json", "--budget", "40")
+    assert answer.code == 0, answer.err
+    assert answer.json["spend"]["total"]["rollouts"] <= 40
+    assert answer.json["spend"]["total"]["micros"] == 0
+    assert answer.json["verdict"] in {"ship", "keep", "undecided"}

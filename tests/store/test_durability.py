@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import event as listening
 
 from rollouts.errors import ConfigError, RunLocked, StoreError
-from rollouts.store import SqlStore, open_store
+from rollouts.store import SqlStore, Store, open_store
 from tests.store.conftest import POSTGRES
 from tests.store.rows import failed, generation, rollout, run
 
@@ -106,6 +106,18 @@ def test_another_process_reads_while_a_run_writes(place: str, children: list[Chi
         with_reader.record(generation(f"reader {count}"))
         with_reader.flush()
     with_reader.close()
+
+
+def test_a_scan_ends_although_rows_keep_coming(store: Store) -> None:
+    store.record(rollout("r0"), generation("g0"))
+    store.flush()
+    for scan, kind in ((store.scan_rollouts, rollout), (store.scan_generations, generation)):
+        seen = 0
+        for seen, _ in enumerate(scan("run-1", page=1), start=1):
+            store.record(kind(f"more {seen}"))
+            store.flush()
+            assert seen < 10
+        assert seen >= 1
 
 
 def test_a_forgotten_close_loses_nothing(place: str) -> None:

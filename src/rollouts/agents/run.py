@@ -48,7 +48,7 @@ async def run_agent(
         response = await client.complete(replace(request, messages=tuple(messages), tools=offered))
         calls.append(_call(module, response))
         messages.append(response.message())
-        if not response.tool_calls:
+        if not response.tool_calls or turn == limits.max_turns:
             break
         messages.extend(await _answer_calls(response.tool_calls, environment, limits))
     return Trajectory(messages=tuple(messages), output=messages[-1].content, calls=tuple(calls))
@@ -69,6 +69,8 @@ async def _answer_calls(tool_calls: Sequence[ToolCall], environment: Environment
     for call in tool_calls:
         try:
             arguments = json.loads(call.arguments or "{}")
+            if not isinstance(arguments, dict):
+                raise TypeError(f"arguments must be a JSON object, not {call.arguments}")
             result = await environment.call(call.name, arguments)
         except Exception as error:  # noqa: BLE001 - the model is told, and may mend its call
             result = f"error: {type(error).__name__}: {error}"

@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         return failures.INTERRUPTED
     except KeyboardInterrupt:
         return failures.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer turns the one into the other, and raises it for nothing else here
         # What is left in the buffer has nowhere to go; writing it at exit would fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return failures.CLOSED_PIPE

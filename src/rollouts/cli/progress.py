@@ -17,6 +17,7 @@ from rollouts.cli import words
 from rollouts.prompt_optimization import Study
 
 _REFRESH_S = 0.15
+_HEARTBEAT_S = 15.0
 _PHASES = {
     "bootstrap": "baseline, demonstrations, instructions",
     "search": "search",
@@ -63,7 +64,7 @@ class Progress:
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
-            self._painter = asyncio.create_task(self._paint())
+        self._painter = asyncio.create_task(self._beat() if self._live is None else self._paint())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,6 +82,14 @@ class Progress:
         while self._live is not None:
             self._live.update(self.screen(), refresh=True)
             await asyncio.sleep(_REFRESH_S)
+
+    async def _beat(self) -> None:
+        """A line from time to time, so that a slow phase is not taken for a hang."""
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            if self.study is not None:
+                with suppress(OSError):
+                    self._print(f"phase {self.study.phase}: about {words.seconds(self.eta_s)} left")
 
     @property
     def eta_s(self) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -178,9 +177,3 @@ def caps_lines(budget: Budget) -> list[str]:
 def _estimate_row(phase: PhaseEstimate) -> tuple[str, ...]:
     numbers = (phase.rollouts, phase.calls, phase.tokens, phase.worst_tokens)
     return (phase.phase, *map(words.count, numbers), words.usd(phase.usd), words.usd(phase.worst_usd))
-
-
-def show_files(console: Console, files: Mapping[str, Path | str]) -> None:
-    """Paths, one a line."""
-    for path in files.values():
-        console.print(f"  {path}", soft_wrap=True)

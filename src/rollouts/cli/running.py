@@ -18,7 +18,6 @@ from rollouts.errors import ConfigError
 from rollouts.experiments.job import DEFAULT_STORE, Job, prepare
 from rollouts.experiments.loading import LoadedConfig
 from rollouts.prompt_optimization import StudyOptions
-from rollouts.store import Store, open_store
 
 T = TypeVar("T")
 
@@ -89,13 +88,16 @@ def watched(console: Console, options: StudyOptions, work: Callable[[StudyOption
         interrupts = Interrupts(stop, progress.restore)
         seen = replace(options, on_start=progress.attach, listeners=(*options.listeners, progress.listen))
         with interrupts.installed():
-            async with progress:
-                value = await work(seen)
+            try:
+                async with progress:
+                    value = await work(seen)
+            except Exception:
+                if progress.study is not None:
+                    note = (
+                        f"run {progress.study.run_id}: what was answered so far is in the store and is not paid again"
+                    )
+                    console.print(note, style="yellow", soft_wrap=True)
+                raise
         return Ended(value=value, interrupted=interrupts.exit_code)
 
     return asyncio.run(inner())
-
-
-def opened(place: str) -> Store:
-    """The store at `place`, made when it is not there yet."""
-    return open_store(place)

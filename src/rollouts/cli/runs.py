@@ -42,6 +42,12 @@ def stored(place: str | None) -> Iterator[Store]:
         store.close()
 
 
+def _find(store: Store, name: str) -> RunRow:
+    """The run with that id or beginning of an id; `latest` is the newest."""
+    newest = store.runs(limit=1) if name == "latest" else []
+    return newest[0] if newest else store.run(name)
+
+
 def list_runs(place: str | None, *, limit: int, status: str | None, as_json: bool) -> int:
     """The newest runs."""
     with stored(place) as store:
@@ -72,7 +78,7 @@ def list_runs(place: str | None, *, limit: int, status: str | None, as_json: boo
 def show(place: str | None, run_id: str, *, as_json: bool) -> int:
     """One run: settings, trials, verdict, spend."""
     with stored(place) as store:
-        run = store.run(run_id)
+        run = _find(store, run_id)
         trials = {e.data["trial"]: e.data for e in store.events(run.id, limit=_EVENTS) if e.kind == "trial"}
     history = [trials[number] for number in sorted(trials)]
     if as_json:
@@ -109,7 +115,7 @@ def show_rollouts(
 ) -> int:
     """The rollouts of a run, in the order of recording."""
     with stored(place) as store:
-        run = store.run(run_id)
+        run = _find(store, run_id)
         rows = rollouts_json(store, run.id, program=program, failed=True if failed else None)
         chosen = list(islice(rows, limit))
     if as_json:
@@ -139,7 +145,7 @@ def show_rollouts(
 def show_events(place: str | None, run_id: str, *, limit: int, as_json: bool) -> int:
     """What happened in a run, in order."""
     with stored(place) as store:
-        run = store.run(run_id)
+        run = _find(store, run_id)
         events = store.events(run.id, limit=limit)
     if as_json:
         failures.print_json(words.plain({"run_id": run.id, "events": [asdict(event) for event in events]}))
@@ -154,8 +160,8 @@ def show_events(place: str | None, run_id: str, *, limit: int, as_json: bool) ->
 def diff(place: str | None, first: str, second: str | None, *, as_json: bool) -> int:
     """A run's start against its best; or the bests and the settings of two runs."""
     with stored(place) as store:
-        one = store.run(first)
-        other = None if second is None else store.run(second)
+        one = _find(store, first)
+        other = None if second is None else _find(store, second)
         before = stored_prompt(store, one, "start" if other is None else "best")
         after = stored_prompt(store, other or one)
     changed: Mapping[str, Any] = {} if other is None else config_differences(one, other)
@@ -181,7 +187,7 @@ def export(place: str | None, run_id: str, *, form: str, out: Path | None) -> in
     if form not in FORMATS:
         raise ConfigError(f"no format {form!r}; one of {', '.join(FORMATS)}")
     with stored(place) as store:
-        run = store.run(run_id)
+        run = _find(store, run_id)
         if form == "jsonl":
             lines: Iterator[str] = (json.dumps(row, ensure_ascii=False) + "\n" for row in rollouts_json(store, run.id))
         else:

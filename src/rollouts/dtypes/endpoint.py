@@ -56,7 +56,7 @@ class Endpoint:
     @classmethod
     def parse(cls, text: str, **settings: Any) -> Endpoint:
         """`provider/model`, as in `openai/gpt-4.1-nano`; the model may hold more slashes. `local` alone is enough."""
-        provider, slash, model = text.strip().partition("/")
+        provider, _, model = text.strip().partition("/")
         if provider == "local" and not model:
             model = "smollm2-135m"
         if not provider or not model:

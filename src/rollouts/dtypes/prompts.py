@@ -206,6 +206,7 @@ def check_placeholders(template: PromptTemplate, columns: Sequence[str]) -> None
     if missing:
         names = ", ".join("{" + name + "}" for name in missing)
         raise TemplateError(
-            f"the template uses {names}, which no input column provides (inputs: {', '.join(sorted(columns)) or 'none'});"
+            f"the template uses {names}, which no input column provides "
+            f"(inputs: {', '.join(sorted(columns)) or 'none'});"
             " rename the placeholder or map a column to it"
         )

@@ -2,6 +2,7 @@
 
 from rollouts.evaluation.evaluator import Cell, Evaluator, Progress
 from rollouts.evaluation.failures import FailureLimit
+from rollouts.evaluation.paid import Paid
 from rollouts.evaluation.rollout import Task, evaluate_sample, rollout_key
 from rollouts.evaluation.summary import EvaluationSummary, summarise
 
@@ -10,6 +11,7 @@ __all__ = [
     "EvaluationSummary",
     "Evaluator",
     "FailureLimit",
+    "Paid",
     "Progress",
     "Task",
     "evaluate_sample",

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollouts.budget import Ledger, Spend
-from rollouts.dtypes import Evaluation, Failure, Metric, Program, Sample, Score, Usage
+from rollouts.dtypes import Evaluation, Failure, Message, Metric, Program, Sample, Score, Trajectory, Usage
 from rollouts.errors import BudgetExhausted
 from rollouts.evaluation.failures import FailureLimit
+from rollouts.evaluation.paid import Paid
 from rollouts.evaluation.rollout import Task, evaluate_sample, rollout_key
 from rollouts.executors import Executor
 from rollouts.llm.client import Client
@@ -44,8 +45,8 @@ class Progress:
 class Evaluator:
     """Evaluates cells for one run.
 
-    `store` None means that nothing is looked up or recorded. After `stop`, cells that have not started are returned as
-    missing; those in flight end normally.
+    `store` None means that nothing is looked up or recorded. `paid` is what earlier processes of the run paid for.
+    After `stop`, cells that have not started are returned as missing; those in flight end normally.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class Evaluator:
         store: Store | None = None,
         run_id: str = "",
         failure_limit: FailureLimit | None = None,
+        paid: Paid | None = None,
     ) -> None:
         self.task, self.clients, self.executor = task, clients, executor
         self.ledger, self.store, self.run_id = ledger, store, run_id
         self.failure_limit = failure_limit or FailureLimit()
+        self.paid = paid or Paid()
         self.progress = Progress()
         self._running: dict[str, asyncio.Future[Evaluation]] = {}
         self._programs: set[str] = set()
@@ -86,18 +89,29 @@ class Evaluator:
                 todo.append(index)
             else:
                 out[index] = _from_row(row, cells[index])
+                self.paid.use(key)
         self.progress.cached += len(cells) - len(todo)
         self.progress.queued += len(todo)
         self._note_programs(cells, todo)
 
+        queued = len(todo)
+
         async def job(index: int) -> Evaluation:
+            nonlocal queued
             try:
                 return await self._once(keys[index], cells[index], phase)
             finally:
-                self.progress.queued -= 1
+                if queued:
+                    queued -= 1
+                    self.progress.queued -= 1
 
-        for index, evaluation in zip(todo, await self.executor.map(job, todo, priority=priority), strict=True):
-            out[index] = evaluation
+        try:
+            for index, evaluation in zip(todo, await self.executor.map(job, todo, priority=priority), strict=True):
+                out[index] = evaluation
+        finally:
+            # What a batch that failed or was cancelled leaves.
+            self.progress.queued -= queued
+            queued = 0
         return [evaluation for evaluation in out if evaluation is not None]
 
     def known(self, cells: Sequence[Cell]) -> list[Evaluation]:
@@ -134,7 +148,8 @@ class Evaluator:
             try:
                 return await asyncio.shield(running)
             except asyncio.CancelledError:
-                if not running.cancelled():
+                me = asyncio.current_task()
+                if not running.cancelled() or (me is not None and me.cancelling()):
                     raise
         if self._stopped is not None:
             return _missing(key, cell, self._stopped)
@@ -236,6 +251,7 @@ def _to_row(evaluation: Evaluation, run_id: str) -> RolloutRow:
 
 
 def _from_row(row: RolloutRow, cell: Cell) -> Evaluation:
+    messages = tuple(Message.from_json(message) for message in row.data.get("messages", ()))
     metrics = tuple(Metric(str(name), float(value), float(weight)) for name, value, weight in row.data["metrics"])
     return Evaluation(
         key=row.key,
@@ -251,4 +267,5 @@ def _from_row(row: RolloutRow, cell: Cell) -> Evaluation:
         latency_s=row.latency_s,
         calls=len(row.data.get("calls", ())) or 1,
         cached=True,
+        trajectory=Trajectory(messages=messages, output=row.output) if messages else None,
     )

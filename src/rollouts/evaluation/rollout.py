@@ -154,7 +154,7 @@ async def evaluate_sample(
     score: Score | None = None
     failure: Failure | None = None
     try:
-        async with asyncio.timeout(task.timeout_s):
+        async with asyncio.timeout(task.timeout_s) as limit:
             answer = await program.run(sample, agents)
             trajectory = _trajectory(answer, calls)
             stage = "score"
@@ -164,7 +164,7 @@ async def evaluate_sample(
     except TimeoutError:
         failure = (
             Failure(kind="RolloutTimeout", message=f"no result within {task.timeout_s:g} s", stage="timeout")
-            if (task.timeout_s is not None)
+            if limit.expired()
             else Failure(kind="TimeoutError", message="the program or the metric timed out", stage=stage)
         )
     except BudgetExhausted as error:

@@ -20,12 +20,13 @@ class Executor(Protocol):
         """`job(item)` for every item; results in the order of `items`.
 
         Jobs start in the order of `items`; batches with a smaller `priority` go first, equal ones in turn of arrival.
-        The first exception of a job drops the batch's waiting jobs and is raised; running ones end by themselves.
+        The first exception of a job drops the batch's waiting jobs and is raised; running ones end by themselves. When
+        the caller is cancelled, so are its running jobs.
         """
         ...
 
     async def close(self) -> None:
-        """Cancels what still runs."""
+        """Cancels what still runs and everyone who waits for it."""
         ...
 
 
@@ -54,6 +55,7 @@ class LocalExecutor:
         self._queue: list[tuple[int, int, _Batch[Any, Any]]] = []
         self._arrivals = 0
         self._workers: set[asyncio.Task[None]] = set()
+        self._batches: set[_Batch[Any, Any]] = set()
 
     async def map(self, job: Callable[[T], Awaitable[R]], items: Sequence[T], *, priority: int = 0) -> list[R]:
         if not items:
@@ -61,10 +63,9 @@ class LocalExecutor:
         batch: _Batch[T, R] = _Batch(job, items, asyncio.get_running_loop().create_future())
         self._arrivals += 1
         heapq.heappush(self._queue, (priority, self._arrivals, batch))
+        self._batches.add(batch)
         for _ in range(min(len(items), self.slots - len(self._workers))):
-            worker = asyncio.create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._workers.add(asyncio.create_task(self._work()))
         try:
             await batch.done
         except asyncio.CancelledError:
@@ -72,6 +73,8 @@ class LocalExecutor:
             for worker in batch.running:
                 worker.cancel()
             raise
+        finally:
+            self._batches.discard(batch)
         return cast("list[R]", batch.results)
 
     def _take(self) -> tuple[_Batch[Any, Any], int] | None:
@@ -87,36 +90,43 @@ class LocalExecutor:
     async def _work(self) -> None:
         me = asyncio.current_task()
         assert me is not None
-        while taken := self._take():
-            batch, index = taken
-            batch.running.add(me)
-            try:
-                batch.results[index] = await batch.job(batch.items[index])
-            except asyncio.CancelledError:
-                self._replace_worker()
-                raise
-            except BaseException as error:
-                batch.drop()
-                if not batch.done.done():
-                    batch.done.set_exception(error)
-                if not isinstance(error, Exception):
-                    raise
-            finally:
-                batch.running.discard(me)
-            batch.left -= 1
-            if batch.left == 0 and not batch.done.done():
-                batch.done.set_result(None)
+        try:
+            while taken := self._take():
+                await self._run(me, *taken)
+        finally:
+            # At once, not by a callback: who waits for the last result may call `map` before a callback runs. A
+            # cancelled worker leaves its slot to the batches that still wait.
+            self._workers.discard(me)
+            if self._queue:
+                self._workers.add(asyncio.create_task(self._work()))
 
-    def _replace_worker(self) -> None:
-        """A cancelled worker leaves its slot to the batches that still wait."""
-        if self._queue:
-            worker = asyncio.create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+    async def _run(self, me: asyncio.Task[None], batch: _Batch[Any, Any], index: int) -> None:
+        batch.running.add(me)
+        try:
+            batch.results[index] = await batch.job(batch.items[index])
+        except asyncio.CancelledError:
+            batch.drop()
+            batch.done.cancel()
+            raise
+        except BaseException as error:
+            batch.drop()
+            if not batch.done.done():
+                batch.done.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            batch.running.discard(me)
+        batch.left -= 1
+        if batch.left == 0 and not batch.done.done():
+            batch.done.set_result(None)
 
     async def close(self) -> None:
         self._queue.clear()
+        for batch in self._batches:
+            batch.drop()
+            batch.done.cancel()
         workers = list(self._workers)
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+        self._workers.clear()

@@ -67,7 +67,7 @@ def prepare(loaded: LoadedConfig, environment: Mapping[str, str] = os.environ) -
     """
     job = loaded.config
     if job.algorithm != "mipro":
-        raise ConfigError(f"algorithm {job.algorithm!r} is not available yet; use \"mipro\"")
+        raise ConfigError(f'algorithm {job.algorithm!r} is not available yet; use "mipro"')
     template = to_template(job)
     data = load_splits(to_dataset(job, loaded.base_dir), job.seed)
     data.check(template)

@@ -19,7 +19,8 @@ from rollouts.dtypes import (
     fill,
 )
 from rollouts.evaluation import Cell, Task
-from rollouts.prompt_optimization.study import Study, StudyOptions, open_study
+from rollouts.prompt_optimization.splits import chosen_rows
+from rollouts.prompt_optimization.study import Study, StudyOptions, running
 
 _FIRST_SHARE = 4
 _LEAST_FIRST = 16
@@ -56,7 +57,7 @@ def _demonstration(template: PromptTemplate, sample: Sample, evaluation: Evaluat
     return FewShotExample(fill(template.user_template, sample.inputs), evaluation.output.strip(), steps)
 
 
-async def bootstrap_demos(
+async def bootstrap_demos(  # noqa: PLR0913 - one argument per decision of the caller
     template: PromptTemplate,
     dataset: Sequence[Mapping[str, Any]],
     seeds: Sequence[int],
@@ -71,9 +72,6 @@ async def bootstrap_demos(
     """Up to `max_demos` demonstrations from runs of `template` on the rows `seeds` that scored >= `threshold`."""
     samples = samples_from_dicts(dataset, template.placeholders)
     task = Task(endpoint=endpoint, score_fn=score_fn, environment_factory=environment_factory)
-    study = open_study(task, [], replace(options or StudyOptions(), method="bootstrap"))
-    try:
-        chosen = [samples[index] for index in seeds]
+    chosen = chosen_rows(samples, seeds)
+    async with running(task, [], replace(options or StudyOptions(), method="bootstrap")) as study:
         return await collect_successes(study, template, chosen, threshold, enough=max_demos)
-    finally:
-        await study.close("done")

@@ -10,7 +10,8 @@ from rollouts.datasets import samples_from_dicts
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, PromptTemplate, ScoreFn
 from rollouts.errors import EvaluationError
 from rollouts.evaluation import Cell, Task, summarise
-from rollouts.prompt_optimization.study import StudyOptions, open_study
+from rollouts.prompt_optimization.splits import chosen_rows
+from rollouts.prompt_optimization.study import StudyOptions, running
 
 
 async def evaluate_template(
@@ -29,16 +30,14 @@ async def evaluate_template(
     Failed rollouts are left out of the mean. Raises EvaluationError when none has a score.
     """
     samples = samples_from_dicts(dataset, template.placeholders)
-    opts = replace(options or StudyOptions(), method="evaluate", slots=max_concurrent)
+    chosen = chosen_rows(samples, seeds)
+    opts = options or StudyOptions()
+    opts = replace(opts, method="evaluate", slots=opts.slots or max_concurrent)
     task = Task(endpoint=endpoint, score_fn=score_fn, environment_factory=environment_factory)
-    study = open_study(task, [], opts)
-    try:
+    async with running(task, [], opts) as study:
         program = Program.single(template)
-        evaluations = await study.evaluate([Cell(program, samples[i]) for i in seeds], phase="evaluate")
-    finally:
-        await study.close("done")
-    summary = summarise(evaluations)
-    if summary.mean is None:
-        reasons = "; ".join(summary.failures) or "the budget left no rollout"
-        raise EvaluationError(f"no rollout has a score: {reasons}")
+        summary = summarise(await study.evaluate([Cell(program, sample) for sample in chosen], phase="evaluate"))
+        if summary.mean is None:
+            reasons = "; ".join(summary.failures) or "the budget left no rollout"
+            raise EvaluationError(f"no rollout has a score: {reasons}")
     return replace(template, score=summary.mean)

@@ -20,7 +20,6 @@ from rollouts.dtypes import (
     ScoreFn,
     fill,
 )
-from rollouts.errors import RolloutsError
 from rollouts.evaluation import Cell, Task
 from rollouts.prompt_optimization.bootstrap import bootstrap_demos, collect_successes
 from rollouts.prompt_optimization.demos import DemoLimits, DemoSet, build_demo_sets, example_of
@@ -40,7 +39,7 @@ from rollouts.prompt_optimization.selection import make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.space import PromptSpace
 from rollouts.prompt_optimization.splits import Splits, split_dataset
-from rollouts.prompt_optimization.study import Study, StudyOptions, open_study
+from rollouts.prompt_optimization.study import Study, StudyOptions, open_study, running
 from rollouts.prompt_optimization.types import MIPROConfig, OptimizationResult
 
 __all__ = ["bootstrap_demos", "mipro", "propose_instructions", "run_mipro"]
@@ -59,7 +58,7 @@ async def mipro(
         train=len(data.train),
         val=len(data.val),
         test=len(data.test),
-        rollouts=study.ledger.left("rollouts"),
+        rollouts=study.options.budget.max_rollouts,
     )
     data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
     study.emit("plan", **plan.to_json())
@@ -68,8 +67,8 @@ async def mipro(
     baseline = study.spawn(study.evaluate(_cells(start, data.val), phase="baseline"))
     guard, context = _grounding(study, start, data, config)
     demo_sets, instructions = await asyncio.gather(
-        _demo_sets(study, start, data.train[: plan.bootstrap], data.train, config),
-        _instructions(proposers, context, config, guard, first=True),
+        study.spawn(_demo_sets(study, start, data.train[: plan.bootstrap], data.train, config)),
+        study.spawn(_instructions(proposers, context, config, guard, first=True)),
     )
 
     check = study.spawn(study.evaluate(_cells(start, data.test), phase="test", priority=_FILLER))
@@ -181,12 +180,10 @@ async def propose_instructions(
     """Up to `num_candidates` instruction variants, by rule and by the model at `endpoint`, all checked."""
     config = MIPROConfig(num_candidates=num_candidates, proposal_rounds=1)
     data = Splits(train=split_dataset(template, dataset, config, whole=True).train)
-    study = open_study(_unscored(endpoint), [endpoint], replace(options or StudyOptions(), method="propose"))
-    try:
+    opts = replace(options or StudyOptions(), method="propose")
+    async with running(_unscored(endpoint), [endpoint], opts) as study:
         guard, context = _grounding(study, template, data, config)
         proposals = await propose(default_proposers(study, endpoint, config.seed), context, num_candidates, guard)
-    finally:
-        await study.close("done")
     return [proposal.text for proposal in proposals]
 
 
@@ -217,7 +214,7 @@ async def run_mipro(
     data = dataset if isinstance(dataset, Splits) else split_dataset(initial_template, dataset, config)
     data.check(initial_template)
     opts = options or StudyOptions()
-    if opts.slots is None and endpoint.provider != "local":
+    if opts.slots is None:
         opts = replace(opts, slots=config.max_concurrent)
     task = Task(endpoint=endpoint, score_fn=score_fn, environment_factory=environment_factory)
     study = open_study(task, [proposer_endpoint], opts)
@@ -231,8 +228,7 @@ async def run_study(
     try:
         result = await mipro(study, start, data, config, default_proposers(study, proposer_endpoint, config.seed))
     except BaseException as error:
-        status = "failed" if isinstance(error, RolloutsError) else "stopped"
-        await study.close(status, {"error": f"{type(error).__name__}: {error}"})
+        await study.close_after(error)
         raise
     await study.close("stopped" if study.stopping else "done", result.details["summary"])
     return result

@@ -61,7 +61,7 @@ def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts:
             top_k=config.top_k,
         )
     test = min(test, int(rollouts * _TEST_SHARE / 2))
-    val = min(val, max(2, int(rollouts * _BASELINE_SHARE)))
+    val = min(val, rollouts, max(2, int(rollouts * _BASELINE_SHARE)))
     bootstrap = min(bootstrap, int(rollouts * _BOOTSTRAP_SHARE))
     search = max(0, rollouts - 2 * test - val - bootstrap)
     top_k = max(1, min(config.top_k, int(search * _FINAL_SHARE) // max(1, val)))

@@ -90,8 +90,10 @@ async def search(
     leader: Round | None = None
     waiting = 0
     while True:
-        while waiting < lookahead and not _content(study, selector) and study.affords(held_back + plan.minibatch):
-            cells = selector.ask(1)
+        short = False
+        while waiting < lookahead and not _content(study, selector):
+            short = not study.affords(held_back + plan.minibatch)
+            cells = [] if short else selector.ask(1)
             if not cells:
                 break
             rounds.append((cells, study.spawn(study.evaluate(pairs_of(space, val, cells), phase="search"))))
@@ -103,8 +105,7 @@ async def search(
             ahead = [Asked(best, sample) for sample in selector.unseen(best)]
             leader = (ahead, study.spawn(study.evaluate(pairs_of(space, val, ahead), phase="validate", priority=1)))
         if not history:
-            start_cells = [Asked(space.start, sample) for sample in range(len(val))]
-            selector.record(results_of(start_cells, await baseline))
+            await _record_start(selector, space, baseline, len(val))
         cells, running = rounds.popleft()
         results = results_of(cells, await running)
         selector.tell(results)
@@ -112,9 +113,20 @@ async def search(
         history.append(_stats(len(history) + 1, selector, results))
         _report(study, space, selector, cells, history[-1])
         await reproposal.step(len(history), study, selector, space)
+    if study.search_ended is None and (short or not plan.trials):
+        study.search_ended = "the rest of the budget is kept for validation and the final check"
+    if not history:
+        await _record_start(selector, space, baseline, len(val))
     if leader is not None:
         selector.record(results_of(leader[0], await leader[1]))
     return history
+
+
+async def _record_start(
+    selector: Selector, space: PromptSpace, baseline: asyncio.Task[list[Evaluation]], samples: int
+) -> None:
+    cells = [Asked(space.start, sample) for sample in range(samples)]
+    selector.record(results_of(cells, await baseline))
 
 
 def pairs_of(space: PromptSpace, val: Sequence[Sample], cells: Sequence[Asked]) -> list[Cell]:

@@ -29,6 +29,14 @@ class Splits:
             check_placeholders(template, list(sample.inputs))
 
 
+def chosen_rows(samples: Sequence[Sample], seeds: Sequence[int]) -> list[Sample]:
+    """The rows with the indices `seeds`; raises ConfigError for an index that there is not."""
+    for index in seeds:
+        if not 0 <= index < len(samples):
+            raise ConfigError(f"there is no row {index}; the data set has rows 0 to {len(samples) - 1}")
+    return [samples[index] for index in seeds]
+
+
 def split_dataset(
     template: PromptTemplate, dataset: Sequence[Mapping[str, Any]], config: MIPROConfig, *, whole: bool = False
 ) -> Splits:

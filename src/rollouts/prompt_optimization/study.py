@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from rollouts.budget import Budget, Constraints, Ledger, Spend
 from rollouts.dtypes import Endpoint, Evaluation, PromptTemplate, Request, Response
-from rollouts.errors import BudgetExhausted
-from rollouts.evaluation import Cell, Evaluator, FailureLimit, Task
+from rollouts.errors import BudgetExhausted, RolloutsError
+from rollouts.evaluation import Cell, Evaluator, FailureLimit, Paid, Task
 from rollouts.executors import LocalExecutor
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock, SystemClock
@@ -26,6 +27,7 @@ from rollouts.store.base import EventRow, RunRow, Store
 
 T = TypeVar("T")
 Listener = Callable[[str, Mapping[str, Any]], None]
+DEFAULT_SLOTS = 16
 _CHECK_MARGIN = 1.1
 
 
@@ -140,24 +142,27 @@ class Study:
         return await self._clients[request.endpoint.connection].complete(request)
 
     def affords(self, rollouts: int) -> bool:
-        """Whether `rollouts` more, on top of what is queued, fit in what is left, judged by their mean cost so far."""
-        progress, ledger = self.evaluator.progress, self.ledger
+        """Whether `rollouts` more, on top of what is queued, fit in what is left, judged by their mean cost so far.
+
+        What earlier processes of the run paid for counts as left until it is used.
+        """
+        progress, ledger, paid = self.evaluator.progress, self.ledger, self.evaluator.paid.left
         wanted = rollouts + progress.queued
         left = ledger.left("rollouts")
-        if left is not None and wanted > left + self._in_flight():
+        if left is not None and wanted > left + paid.rollouts + self._in_flight():
             return False
         if not progress.done:
             return True
         for resource in ("micros", "tokens", "calls"):
             left = ledger.left(resource)
             mean = getattr(progress.spent, resource) / progress.done
-            if left is not None and wanted * mean * _CHECK_MARGIN > left:
+            if left is not None and wanted * mean * _CHECK_MARGIN > left + getattr(paid, resource):
                 return False
         cap = ledger.budget.max_seconds
         if cap is None:
             return True
         here = self.elapsed - ledger.elapsed_before
-        return self.elapsed + wanted * here / progress.done < cap
+        return self.elapsed + max(0, wanted - paid.rollouts) * here / progress.done < cap
 
     def _in_flight(self) -> int:
         return max(0, self.ledger.committed.rollouts - self.ledger.spent.rollouts)
@@ -175,6 +180,11 @@ class Study:
         self.phase = phase
         self.emit("phase", phase=phase, **data)
 
+    async def close_after(self, error: BaseException) -> None:
+        """`close` for a run that ends by an error: `failed` when it is one of ours, else `stopped`."""
+        status = "failed" if isinstance(error, RolloutsError) else "stopped"
+        await self.close(status, {"error": f"{type(error).__name__}: {error}"})
+
     async def close(self, status: str, summary: Mapping[str, Any] | None = None) -> None:
         """Ends the run in the store and frees clients; the run is then charged exactly what it spent."""
         for task in self._tasks:
@@ -183,16 +193,18 @@ class Study:
         await self.evaluator.executor.close()
         for client in {id(client): client for client in self._clients.values()}.values():
             await client.close()
-        self.store.flush()
-        self.store.update_run(
-            self.run_id,
-            status=status,
-            updated_at=time.time(),
-            elapsed_s=self.elapsed,
-            authorised=self.ledger.committed.to_json(),
-            summary=dict(summary or {}),
-        )
-        self.store.unlock_run(self.run_id)
+        try:
+            self.store.flush()
+            self.store.update_run(
+                self.run_id,
+                status=status,
+                updated_at=time.time(),
+                elapsed_s=self.elapsed,
+                authorised=self.ledger.committed.to_json(),
+                summary=dict(summary or {}),
+            )
+        finally:
+            self.store.unlock_run(self.run_id)
 
 
 def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) -> Study:
@@ -211,7 +223,7 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
             elapsed = ledger.elapsed_before + clock.now() - started
             store.update_run(run.id, authorised=spend.to_json(), elapsed_s=elapsed, updated_at=time.time())
 
-        slots = options.slots or default_slots(task.endpoint)
+        slots = options.slots or DEFAULT_SLOTS
         context = CallContext(ledger, store=store, run_id=run.id, clock=clock, authorise=authorise, slots=slots)
         providers, clients = _connect((task.endpoint, *task.endpoints.values(), *others), options, context)
         evaluator = Evaluator(
@@ -222,6 +234,7 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
             store=store,
             run_id=run.id,
             failure_limit=FailureLimit(options.max_failure_share),
+            paid=_paid(store, run.id) if options.resume else None,
         )
         study = Study(
             run_id=run.id,
@@ -239,6 +252,22 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
     if options.on_start is not None:
         options.on_start(study)
     return study
+
+
+def _paid(store: Store, run_id: str) -> Paid:
+    return Paid(row for row in store.scan_rollouts(run_id, failed=False) if row.run_id == run_id)
+
+
+@asynccontextmanager
+async def running(task: Task, others: Sequence[Endpoint], options: StudyOptions) -> AsyncIterator[Study]:
+    """A study for one operation, closed with the status that tells how it ended; raises what `open_study` raises."""
+    study = open_study(task, others, options)
+    try:
+        yield study
+    except BaseException as error:
+        await study.close_after(error)
+        raise
+    await study.close("stopped" if study.stopping else "done")
 
 
 def _connect(
@@ -272,11 +301,6 @@ def _start_run(store: Store, options: StudyOptions) -> RunRow:
     store.create_run(run)
     store.lock_run(run.id)
     return run
-
-
-def default_slots(endpoint: Endpoint) -> int:
-    """Rollouts in flight when nothing is stated: 16, and 4 for the embedded model, which runs one call at a time."""
-    return 4 if endpoint.provider == "local" else 16
 
 
 def _with_latency_cap(task: Task, constraints: Constraints) -> Task:

@@ -29,7 +29,8 @@ class MIPROConfig:
     evaluated candidate reaches it. patience: the search stops after so many trials without a better one.
     proposal_rounds: how often instructions are proposed; later rounds see what was tried and its scores.
     max_instruction_tokens: longer proposals are rejected. frozen_spans: texts of `system` that every proposal must keep
-    word for word. min_effect, confidence: what the verdict asks for before it says `ship`. description: what the program is for, told to the proposer. max_concurrent: slots.
+    word for word. min_effect, confidence: what the verdict asks for before it says `ship`. description: what the
+    program is for, told to the proposer. max_concurrent: slots.
     """
 
     num_candidates: int = 50

@@ -153,11 +153,12 @@ class Store(Protocol):
         self, run_id: str, *, program: str | None = None, failed: bool | None = None, page: int = 1000
     ) -> Iterator[RolloutRow]:
         """A run's rollouts in the order of recording, then those it only used; read in pages, so that a million of
-        them never are in memory. `program` is a digest; `failed` keeps only failures (True) or successes (False)."""
+        them never are in memory, up to the last one there was when the scan began. `program` is a digest; `failed`
+        keeps only failures (True) or successes (False)."""
         ...
 
     def scan_generations(self, run_id: str, *, phase: str | None = None, page: int = 1000) -> Iterator[GenerationRow]:
-        """A run's generations in the order of recording."""
+        """A run's generations in the order of recording, up to the last one there was when the scan began."""
         ...
 
     def events(self, run_id: str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:

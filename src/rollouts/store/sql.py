@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, select, tuple_, update
+from sqlalchemy import Connection, Select, func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from rollouts.errors import RunNotFound, StoreError
@@ -158,11 +158,15 @@ class SqlStore:
         yield from self._pages(GENERATIONS, query, table.c.id, page)
 
     def _pages(self, codec: Codec[R], query: Select[Any], position: Any, page: int) -> Iterator[R]:
-        """All rows of `query` in the order of `position`, which is its last column."""
-        last = -1
+        """All rows of `query` in the order of `position`, its last column. Rows that come later are left out: a scan
+        must end even when another process writes faster than it reads."""
+        last, end = -1, None
         while True:
             with self._database.read() as connection:
-                rows = connection.execute(query.where(position > last).order_by(position).limit(page)).all()
+                if end is None:
+                    end = connection.scalar(select(func.max(position))) or 0
+                part = query.where(position > last, position <= end).order_by(position).limit(page)
+                rows = connection.execute(part).all()
             yield from map(codec.decode, rows)
             if len(rows) < page:
                 return

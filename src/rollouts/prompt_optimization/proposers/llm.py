@@ -39,7 +39,8 @@ _KINDS = {"number": "the right answer is a number", "json": "the right answer is
 class LLMProposer:
     """Asks `endpoint` for one instruction per call, at its own temperature of at least 0.7.
 
-    `max_tokens` bounds an answer (default: at least 512). A refused proposal goes back once with the reason. A call that fails costs its proposal, not the run.
+    `max_tokens` bounds an answer (default: at least 512). A refused proposal goes back once with the reason. A call
+    that fails costs its proposal, not the run.
     """
 
     def __init__(self, generate: Generate, endpoint: Endpoint, *, seed: int = 0, max_tokens: int | None = None) -> None:

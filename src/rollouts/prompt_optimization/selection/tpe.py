@@ -69,7 +69,7 @@ class TPESelector(TrialSelector):
         return self._study.ask(self._distributions())
 
     def _reject(self, candidate: Candidate, trial: optuna.Trial) -> None:
-        """Tells TPE what a candidate that cannot be asked is worth: its mean when all samples are seen, else nothing."""
+        """Tells TPE what a candidate that cannot be asked is worth: its mean when it was tried, else nothing."""
         if self.table.scores.get(candidate):
             self._study.tell(trial, self.table.estimate(candidate).estimate)
         else:

@@ -1,0 +1,90 @@
+"""DSPy's side of the comparisons, with its cache off. All here needs `dspy`; ask `available` first."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+SKIPPED = "dspy is not installed, so there is no comparison: see benchmarks/README.md for how to install it"
+
+
+def available() -> bool:
+    """Whether DSPy can be compared with."""
+    return importlib.util.find_spec("dspy") is not None
+
+
+def version() -> str:
+    """Its version."""
+    return importlib.metadata.version("dspy")
+
+
+def load() -> Any:
+    """The module, quiet and without its disk cache."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    warnings.simplefilter("ignore")
+    import dspy
+
+    logging.getLogger("dspy").setLevel(logging.ERROR)
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    return dspy
+
+
+def make_lm(reply: Callable[[str], str], latency: Callable[[str], float] | None = None) -> Any:
+    """An LM in this process: `reply` and `latency` (slept by the calling thread) are functions of the prompt's text.
+
+    `intervals` gets the start and the end of every call that waited.
+    """
+    dspy = load()
+
+    class InProcessLM(dspy.BaseLM):  # type: ignore[name-defined, misc]
+        intervals: list[tuple[float, float]] = []
+
+        def forward(self, prompt: Any = None, messages: Any = None, **_: Any) -> Any:
+            text = prompt or "\n".join(str(message["content"]) for message in messages)
+            if latency is not None:
+                start = time.perf_counter()
+                time.sleep(latency(text))
+                self.intervals.append((start, time.perf_counter()))
+            message = SimpleNamespace(content=reply(text))
+            usage = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
+            return SimpleNamespace(
+                choices=[SimpleNamespace(message=message, finish_reason="stop")], usage=usage, model="fake"
+            )
+
+    return InProcessLM("fake", cache=False, temperature=0.0, max_tokens=16)
+
+
+def fields(**values: str) -> str:
+    """An answer in the format of DSPy's chat adapter."""
+    parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in values.items()]
+    return "\n\n".join([*parts, "[[ ## completed ## ]]"])
+
+
+def seconds_to_evaluate(
+    questions: list[str], answer: str, threads: int, latency: Callable[[str], float] | None = None
+) -> float:
+    """Wall-clock seconds of `dspy.Evaluate` over all questions."""
+    dspy = load()
+    said = fields(answer=answer)
+    lm = make_lm(lambda _: said, latency)
+    program = dspy.Predict("question -> answer")
+
+    def matches(example: Any, prediction: Any, trace: Any = None) -> bool:
+        return bool(prediction.answer == example.answer)
+
+    with dspy.context(lm=lm):
+        start = time.perf_counter()
+        rows = [dspy.Example(question=text, answer=answer).with_inputs("question") for text in questions]
+        evaluate = dspy.Evaluate(devset=rows, metric=matches, num_threads=threads, display_progress=False)
+        score = evaluate(program).score
+        seconds = time.perf_counter() - start
+    if score != 100.0:
+        raise RuntimeError(f"the benchmark is broken: dspy scored {score}")
+    return seconds

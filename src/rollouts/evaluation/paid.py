@@ -1,0 +1,41 @@
+"""What a resumed run need not pay for again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rollouts.budget import Spend
+from rollouts.store.base import RolloutRow
+
+
+class Paid:
+    """Rollouts that earlier processes of a run paid for and that this one has not asked for yet.
+
+    They stand in the account as spent although they will be served from the store: `left` is what plans may count on
+    beside what the account has left. A key leaves when it is used.
+    """
+
+    def __init__(self, rows: Iterable[RolloutRow] = ()) -> None:
+        self._keys: dict[str, Spend] = {}
+        self.left = Spend()
+        for row in rows:
+            if row.score is not None:
+                spend = self._keys[row.key] = Spend(
+                    micros=row.cost_micros,
+                    tokens=row.prompt_tokens + row.completion_tokens,
+                    calls=len(row.data.get("calls", ())) or 1,
+                    rollouts=1,
+                )
+                self.left = self.left + spend
+
+    def use(self, key: str) -> None:
+        """The rollout was served from the store."""
+        spend = self._keys.pop(key, None)
+        if spend is not None:
+            left = self.left
+            self.left = Spend(
+                micros=left.micros - spend.micros,
+                tokens=left.tokens - spend.tokens,
+                calls=left.calls - spend.calls,
+                rollouts=left.rollouts - spend.rollouts,
+            )
