@@ -77,7 +77,8 @@ def prose(page: Path) -> str:
 
 def links(page: Path) -> list[str]:
     """The targets of the page's links that lead into the project."""
-    return [target for target in _LINK.findall(prose(page)) if not re.match(r"[a-z]+:", target)]
+    text = re.sub(r"`[^`\n]*`", "", prose(page))
+    return [target for target in _LINK.findall(text) if not re.match(r"[a-z]+:", target)]
 
 
 def anchors(page: Path) -> set[str]:

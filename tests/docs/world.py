@@ -12,8 +12,11 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import urllib.request
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +64,8 @@ class World:
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
+        if find_spec("openai") is None:
+            patch.setitem(sys.modules, "openai", SimpleNamespace(OpenAI=_OpenAI))
         with (folder / "tickets.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("text", "route"), *TICKETS.items()])
 
@@ -80,6 +85,13 @@ class World:
             case "bash" | "console":
                 for line, shown in commands(block):
                     self._line(block, line, shown)
+
+    def check(self, block: Block) -> None:
+        """What can be said of a block that is not run: its command lines must be possible ones."""
+        for line, _ in commands(block) if block.language in ("bash", "console") else ():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["rollouts"]:
+                parse(words[1:])
 
     def _python(self, block: Block) -> None:
         code = compile("\n" * block.line + block.text, str(block.page), "exec")
@@ -102,7 +114,8 @@ class World:
                 self._known(words, where)
             elif self.model or not _MODEL.search(f" {part} "):
                 script = part.replace("examples/", f"{ROOT}/examples/")
-                done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True)
+                shell = ["bash", "-euo", "pipefail", "-c", script]
+                done = subprocess.run(shell, capture_output=True, text=True, check=False)
                 assert done.returncode == 0, f"{where}: {done.returncode}\n{done.stdout}\n{done.stderr}"
 
     def _rollouts(self, words: list[str], where: str, shown: list[str]) -> None:
@@ -133,10 +146,28 @@ class World:
             assert set(listed.split(",")) <= set(extras), f"{where}: an extra of [{listed}] does not exist"
 
 
+class _OpenAI:
+    """As much of `openai.OpenAI` as the pages use, where that package is not installed."""
+
+    def __init__(self) -> None:
+        self.chat = SimpleNamespace(completions=SimpleNamespace(create=self._create))
+
+    @staticmethod
+    def _create(**body: Any) -> SimpleNamespace:
+        request = urllib.request.Request(
+            f"{os.environ['OPENAI_BASE_URL']}/chat/completions",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response, object_hook=lambda found: SimpleNamespace(**found))
+
+
 def commands(block: Block) -> list[tuple[str, list[str]]]:
     """(command, the output that the page shows for it); in `console` blocks commands begin with `$ `."""
     out: list[tuple[str, list[str]]] = []
     for line in block.text.replace("\\\n", " ").splitlines():
+        line = re.sub(r"\s+#\s.*$", "", line)
         if block.language == "bash":
             if line.strip() and not line.lstrip().startswith("#"):
                 out.append((line.strip(), []))

@@ -13,6 +13,10 @@ from rollouts.budget.ledger import Ledger
 from rollouts.budget.limits import Spend
 
 
+_SOON_S = 0.1
+_LONGEST_STRIDE = 16
+
+
 class Authorisation:
     """A durable upper bound of what a run may have spent, kept ahead of its ledger. One per run and process.
 
@@ -20,11 +24,23 @@ class Authorisation:
     covers what is committed, `headroom_calls` more calls like the one at hand and a 32nd of what is committed, but
     never passes a cap: so a killed run loses at most that headroom of its budget, and a long run commits rarely.
     A resource without a cap, where nothing can be lost, gets eight times the headroom.
+
+    With `now` (seconds that only grow), steps that come within 0.1 s of each other double their calls, up to 16 times
+    `headroom_calls` and never beyond a 16th of what is left, and go back when calls get slower: a commit may take
+    longer than many fast calls.
     """
 
-    def __init__(self, ledger: Ledger, commit: Callable[[Spend], None], *, headroom_calls: int = 16) -> None:
-        self._ledger, self._commit, self._headroom = ledger, commit, headroom_calls
+    def __init__(
+        self,
+        ledger: Ledger,
+        commit: Callable[[Spend], None],
+        *,
+        headroom_calls: int = 16,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        self._ledger, self._commit, self._headroom, self._now = ledger, commit, headroom_calls, now
         self._authorised = Spend()
+        self._stride, self._stepped_at = 1, float("-inf")
 
     @property
     def authorised(self) -> Spend:
@@ -34,11 +50,19 @@ class Authorisation:
     def cover(self, worst: Spend) -> None:
         """Call it after reserving `worst` and before sending: commits a new bound when the old one is passed."""
         if not self._ledger.within(self._authorised):
+            self._pace()
             self._set(self._step(worst))
 
     def close(self) -> None:
         """Gives the headroom back. With no call in flight the bound is then exactly what was spent."""
         self._set(self._ledger.committed)
+
+    def _pace(self) -> None:
+        if self._now is None:
+            return
+        before, self._stepped_at = self._stepped_at, self._now()
+        soon = self._stepped_at - before < _SOON_S
+        self._stride = min(2 * self._stride, _LONGEST_STRIDE) if soon else max(1, self._stride // 2)
 
     def _set(self, bound: Spend) -> None:
         if bound != self._authorised:
@@ -50,9 +74,11 @@ class Authorisation:
 
         def step(resource: str, each: int) -> int:
             base: int = getattr(committed, resource)
-            headroom = each * calls + base // 32
+            plain, share = each * calls, base // 32
             left = self._ledger.left(resource)
-            return base + (8 * headroom if left is None else min(left, headroom))
+            if left is None:
+                return base + 8 * (plain * self._stride + share)
+            return base + min(left, max(plain, min(plain * self._stride, left // 16)) + share)
 
         return Spend(
             micros=step("micros", worst.micros),

@@ -25,6 +25,4 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Overrides a setting, e.g. mipro.num_iterations=30."),
 ]
-Run = Annotated[
-    str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of it, or: latest.", show_default=False)
-]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Id, beginning of it, or latest.", show_default=False)]

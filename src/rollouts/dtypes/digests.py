@@ -14,7 +14,7 @@ def canonical_json(value: Any) -> str:
 
 def digest(*parts: str) -> str:
     """128 bits of SHA-256 over `parts`, as 32 hex digits. The boundaries between parts count."""
-    joined = "\x1f".join(f"{len(part)}:{part}" for part in parts)
+    joined = "\x1f".join([f"{len(part)}:{part}" for part in parts])
     return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -69,6 +69,7 @@ class Evaluator:
         self._running: dict[str, asyncio.Future[Evaluation]] = {}
         self._programs: set[str] = set()
         self._stopped: str | None = None
+        self._broken: BaseException | None = None
 
     def stop(self, reason: str) -> None:
         """Lets no further rollout start."""
@@ -77,7 +78,8 @@ class Evaluator:
     async def evaluate(self, cells: Sequence[Cell], *, phase: str = "task", priority: int = 0) -> list[Evaluation]:
         """One evaluation per cell, in their order.
 
-        Raises the errors that end a run: see `evaluate_sample`, and TooManyFailures.
+        Raises the errors that end a run: see `evaluate_sample`, and TooManyFailures. After one of them no rollout
+        starts: it is raised by every batch.
         """
         keys = [rollout_key(cell.program, cell.sample, self.task, cell.repeat) for cell in cells]
         known = self._known(keys)
@@ -151,6 +153,8 @@ class Evaluator:
                 me = asyncio.current_task()
                 if not running.cancelled() or (me is not None and me.cancelling()):
                     raise
+        if self._broken is not None:
+            raise self._broken
         if self._stopped is not None:
             return _missing(key, cell, self._stopped)
         future: asyncio.Future[Evaluation] = asyncio.get_running_loop().create_future()
@@ -161,6 +165,7 @@ class Evaluator:
             if isinstance(error, asyncio.CancelledError):
                 future.cancel()
             else:
+                self._broken = error
                 future.set_exception(error)
                 future.exception()
             raise
@@ -179,7 +184,7 @@ class Evaluator:
         used = _ONE_ROLLOUT
         try:
             evaluation = await evaluate_sample(
-                cell.program, cell.sample, self.task, self.clients, repeat=cell.repeat, phase=f"task/{phase}"
+                cell.program, cell.sample, self.task, self.clients, repeat=cell.repeat, phase=f"task/{phase}", key=key
             )
             if evaluation.failure is not None and evaluation.failure.stage == "budget":
                 used = Spend()

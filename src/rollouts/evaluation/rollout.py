@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,10 +135,11 @@ async def evaluate_sample(
     *,
     repeat: int = 0,
     phase: str = "task",
+    key: str | None = None,
 ) -> Evaluation:
     """Runs `program` on `sample` and scores the outcome.
 
-    `clients` maps `endpoint.connection` to a client. What goes wrong with this rollout (a call, the metric, the time
+    `clients` maps `endpoint.connection` to a client; `key` is the rollout's key where it is known already. What goes wrong with this rollout (a call, the metric, the time
     limit) becomes the evaluation's `failure`; `BudgetExhausted` becomes a failure of stage `budget`, which means that
     the rollout did not take place. Errors that every rollout would meet (`FATAL`) are raised.
     """
@@ -148,13 +150,14 @@ async def evaluate_sample(
         name: _Module(name, template, task, clients, calls).bind(sample, phase, repeat)
         for name, template in program.modules.items()
     }
-    key = rollout_key(program, sample, task, repeat)
+    key = key or rollout_key(program, sample, task, repeat)
+    limit = None if task.timeout_s is None else asyncio.timeout(task.timeout_s)
     stage = "call"
     trajectory: Trajectory | None = None
     score: Score | None = None
     failure: Failure | None = None
     try:
-        async with asyncio.timeout(task.timeout_s) as limit:
+        async with limit or nullcontext():
             answer = await program.run(sample, agents)
             trajectory = _trajectory(answer, calls)
             stage = "score"
@@ -164,7 +167,7 @@ async def evaluate_sample(
     except TimeoutError:
         failure = (
             Failure(kind="RolloutTimeout", message=f"no result within {task.timeout_s:g} s", stage="timeout")
-            if limit.expired()
+            if limit is not None and limit.expired()
             else Failure(kind="TimeoutError", message="the program or the metric timed out", stage=stage)
         )
     except BudgetExhausted as error:

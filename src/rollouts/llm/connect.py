@@ -48,7 +48,10 @@ class CallContext:
     authorisation: Authorisation | None = field(init=False)
 
     def __post_init__(self) -> None:
-        authorisation = None if self.authorise is None else Authorisation(self.ledger, self.authorise)
+        authorisation = None
+        if self.authorise is not None:
+            headroom = max(16, self.slots)
+            authorisation = Authorisation(self.ledger, self.authorise, headroom_calls=headroom, now=self.clock.now)
         object.__setattr__(self, "run_clock", RunClock(self.clock, self.ledger, self.clock.now()))
         object.__setattr__(self, "authorisation", authorisation)
 

@@ -55,7 +55,7 @@ class Engine(Protocol):
         ...
 
 
-class _WholePromptCached(Exception):  # noqa: N818 - a signal within this file
+class _WholePromptCached(Exception):
     """All of the prompt but its last token is cached.
 
     That token would be computed alone, and llama.cpp rounds a batch of one differently from every larger batch.

@@ -17,8 +17,9 @@ CUT = 0.8
 class ConcurrencyLimiter:
     """Additive increase, multiplicative decrease (Chiu & Jain 1989) of the calls in flight. Pure: time is an argument.
 
-    It starts at min(20, slots), grows by one when a full window of calls succeeded while the window was full, up to
-    `slots`, and is cut by a fifth when a call that started after the last cut is refused, down to 1. A Retry-After of
+    It starts at min(20, slots) and grows while the window is full, up to `slots`: by one for every call that succeeded
+    until the first refusal ("slow start", Jacobson 1988), then by one for every full window of them. It is cut by a
+    fifth when a call that started after the last cut is refused, down to 1. A Retry-After of
     at most `max_pause_s` stops all new starts for that long. A refusal at a limit of 1 stops them too, for a time
     that doubles from 1 s up to 30 s until a call succeeds.
     """
@@ -55,7 +56,7 @@ class ConcurrencyLimiter:
         """A call ended well."""
         if ticket == self._round and self.in_flight >= self.limit < self.slots:
             self._successes += 1
-            if self._successes >= self.limit:
+            if self._round == 0 or self._successes >= self.limit:
                 self.limit += 1
                 self._successes = 0
         self._refused_at_floor = 0

@@ -113,7 +113,7 @@ async def search(
         history.append(_stats(len(history) + 1, selector, results))
         _report(study, space, selector, cells, history[-1])
         await reproposal.step(len(history), study, selector, space)
-    if study.search_ended is None and (short or not plan.trials):
+    if study.search_ended is None and (not plan.trials or (short and len(history) < plan.trials)):
         study.search_ended = "the rest of the budget is kept for validation and the final check"
     if not history:
         await _record_start(selector, space, baseline, len(val))

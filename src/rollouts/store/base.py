@@ -138,7 +138,7 @@ class Store(Protocol):
         ...
 
     def update_run(self, run_id: str, **changes: Any) -> None:
-        """Commits changes of a run's fields at once, after everything queued before."""
+        """Commits changes of a run's fields at once; a changed `status` or `summary` after everything queued before."""
         ...
 
     def run(self, run_id: str) -> RunRow:

@@ -24,6 +24,7 @@ R = TypeVar("R", RolloutRow, GenerationRow, ProgramRow)
 _ATTEMPTS = 3
 _IDS_FOR_HINTS = 1000
 _RUN_JSON = frozenset({"config", "authorised", "summary"})
+_SPEAKS_OF_ROWS = frozenset({"status", "summary"})
 
 
 class SqlStore:
@@ -99,7 +100,8 @@ class SqlStore:
 
     def update_run(self, run_id: str, **changes: Any) -> None:
         check_changes(changes)
-        self.flush()
+        if not _SPEAKS_OF_ROWS.isdisjoint(changes):
+            self.flush()
         values = {name: dumps(value) if name in _RUN_JSON else value for name, value in changes.items()}
         if "name" in values:
             values["name"] = clean(values["name"])

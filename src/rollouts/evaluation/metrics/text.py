@@ -6,6 +6,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 
 from rollouts.dtypes import Sample, Score, Trajectory
 from rollouts.errors import ConfigError, EvaluationError
@@ -110,6 +111,7 @@ def regex(pattern: str | None = None, *, full: bool = False, ignore_case: bool =
     return BuiltIn(name="regex", options={"pattern": pattern, "full": full, "ignore_case": ignore_case}, score=score)
 
 
+@lru_cache(maxsize=4096)
 def normalise_answer(text: str) -> str:
     """The text without differences that do not change an answer.
 

@@ -11,6 +11,7 @@ import warnings
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import create_trial
 
 from rollouts.prompt_optimization.selection.base import Candidate, Space
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
@@ -90,18 +91,13 @@ class TPESelector(TrialSelector):
         self._startup.append(
             tuple(level if i == factor else self.recommend().candidate[i] for i in range(len(self.space.levels)))
         )
-        moved: dict[int, optuna.Trial] = {}
-        for past in old.get_trials(deepcopy=False):
-            candidate = tuple(int(past.params[f"f{i}"]) for i in range(len(self.space.levels)))
-            fresh = self._enqueue(candidate)
-            if past.state == optuna.trial.TrialState.COMPLETE:
-                assert past.value is not None
-                self._study.tell(fresh, past.value)
-            elif past.state == optuna.trial.TrialState.FAIL:
-                self._study.tell(fresh, state=optuna.trial.TrialState.FAIL)
-            else:
-                moved[past.number] = fresh
+        # Failed ones are left behind: TPE takes no notice of them.
+        done = old.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+        distributions = self._distributions()
+        self._study.add_trials(
+            [create_trial(params=past.params, distributions=distributions, value=past.value) for past in done]
+        )
         for trial in self._open:
             if isinstance(trial.token, optuna.Trial):
-                trial.token = moved[trial.token.number]
+                trial.token = self._enqueue(trial.candidate)
         return level

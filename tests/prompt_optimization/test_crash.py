@@ -1,0 +1,203 @@
+"""A run that dies at any recorded step goes on where it was, pays again only for what was in flight, and ends alike."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollouts.budget import Budget
+from rollouts.errors import StoreError
+from rollouts.store import open_store
+from rollouts.testing import FaultyStore
+
+from .worlds import SMALL, World, splits, told
+
+SLOTS = 4
+DATA = {"train": 12, "val": 12, "test": 14}
+STEPS = 220
+
+
+def alike(result: Any) -> Any:
+    """What a resumed run must have in common with an undisturbed one."""
+    return told(result)
+
+
+def undisturbed(budget: Budget) -> tuple[Any, int]:
+    world = World()
+    return alike(world.run_sync(data=splits(**DATA), slots=SLOTS, budget=budget)), world.llm.calls
+
+
+def interrupted(
+    place: Path, fail_after: int, budget: Budget, count: str = "rows", seeds: tuple[int, int] = (0, 0)
+) -> tuple[Any, int, int]:
+    """Result, calls of the first process, calls of the second."""
+    first, second = World(), World()
+    inner = open_store(place)
+    faulty = FaultyStore(inner, fail_after=fail_after, count=count)  # type: ignore[arg-type]
+    resume = True
+    try:
+        first.run_sync(data=splits(**DATA), slots=SLOTS, budget=budget, store=faulty, run_id="r")
+    except StoreError:
+        pass
+    else:
+        pytest.skip("the run has fewer steps")
+    finally:
+        inner.close()
+    store = open_store(place)
+    try:
+        resume = any(run.id == "r" for run in store.runs())
+        result = second.run_sync(
+            data=splits(**DATA), slots=SLOTS, budget=budget, store=store, run_id="r", resume=resume
+        )
+        assert store.run("r").status == "done"
+    finally:
+        store.close()
+    return alike(result), first.llm.calls, second.llm.calls
+
+
+@pytest.fixture(scope="module")
+def whole() -> tuple[Any, int]:
+    return undisturbed(Budget())
+
+
+def steps(every: int, slow_every: int) -> list[Any]:
+    """A few steps in the fast suite, more in the slow one."""
+    return [
+        step if step % every == 3 else pytest.param(step, marks=pytest.mark.slow)
+        for step in range(3, STEPS, slow_every)
+    ]
+
+
+@pytest.mark.parametrize("fail_after", steps(60, 5))
+def test_a_failing_store_at_any_row(tmp_path: Path, fail_after: int, whole: tuple[Any, int]) -> None:
+    result, before, after = interrupted(tmp_path / "s.db", fail_after, Budget())
+    assert result == whole[0]
+    assert before + after <= whole[1] + SLOTS + SMALL.num_candidates
+
+
+@pytest.mark.parametrize("fail_after", [0, 1, 2, 3, 5, 8])
+def test_a_failing_store_at_any_commit(tmp_path: Path, fail_after: int, whole: tuple[Any, int]) -> None:
+    result, before, after = interrupted(tmp_path / "s.db", fail_after, Budget(), "commits")
+    assert result == whole[0]
+    assert before + after <= whole[1] + SLOTS + SMALL.num_candidates
+
+
+@pytest.mark.parametrize("caps", [{"max_calls": 90}, {"max_rollouts": 80}, {"max_tokens": 12_000}])
+@pytest.mark.parametrize("fail_after", steps(80, 40))
+def test_a_cap_holds_over_both_processes(tmp_path: Path, fail_after: int, caps: dict[str, int]) -> None:
+    budget = Budget(**caps)  # type: ignore[arg-type]
+    first, second = World(), World()
+    inner = open_store(tmp_path / "s.db")
+    faulty = FaultyStore(inner, fail_after=fail_after)
+    data = splits(**DATA)
+    try:
+        first.run_sync(data=data, slots=SLOTS, budget=budget, store=faulty, run_id="r")
+    except StoreError:
+        pass
+    else:
+        pytest.skip("the run has fewer steps")
+    finally:
+        inner.close()
+    store = open_store(tmp_path / "s.db")
+    result = second.run_sync(data=data, slots=SLOTS, budget=budget, store=store, run_id="r", resume=True)
+    store.close()
+    assert budget.max_calls is None or first.llm.calls + second.llm.calls <= budget.max_calls
+    assert budget.max_tokens is None or first.llm.tokens + second.llm.tokens <= budget.max_tokens
+    if budget.max_rollouts is not None:
+        tasks = first.llm.calls + second.llm.calls - 2 * SMALL.num_candidates
+        assert tasks <= budget.max_rollouts
+    assert result.spend.calls >= first.llm.calls + second.llm.calls
+    assert result.best_template is not None
+
+
+@pytest.mark.parametrize("fail_after", [60, 120])
+def test_the_plan_of_a_resumed_run_is_the_plan_of_the_whole_run(tmp_path: Path, fail_after: int) -> None:
+    """What was paid for is not missing from the budget a second time."""
+    budget = Budget(max_rollouts=100)
+    whole = World()
+    undisturbed = whole.run_sync(data=splits(**DATA), slots=SLOTS, budget=budget)
+    first, second = World(), World()
+    inner = open_store(tmp_path / "s.db")
+    with pytest.raises(StoreError):
+        first.run_sync(
+            data=splits(**DATA),
+            slots=SLOTS,
+            budget=budget,
+            store=FaultyStore(inner, fail_after=fail_after),
+            run_id="r",
+        )
+    inner.close()
+    store = open_store(tmp_path / "s.db")
+    result = second.run_sync(data=splits(**DATA), slots=SLOTS, budget=budget, store=store, run_id="r", resume=True)
+    store.close()
+    assert second.of("plan") == whole.of("plan")
+    # The authorised headroom of the process that died is lost, and nothing else.
+    assert len(result.history) >= len(undisturbed.history) - 4
+    assert told(result)["history"][: len(result.history)] == told(undisturbed)["history"][: len(result.history)]
+
+
+def test_a_finished_run_resumes_to_the_same_result_for_nothing(tmp_path: Path) -> None:
+    first, second = World(), World()
+    store = open_store(tmp_path / "s.db")
+    before = first.run_sync(data=splits(**DATA), store=store, run_id="r")
+    after = second.run_sync(data=splits(**DATA), store=store, run_id="r", resume=True)
+    store.close()
+    assert told(after) == told(before)
+    assert second.llm.calls == 0
+    assert after.spend.calls == first.llm.calls
+
+
+_SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from rollouts.budget import Budget
+from rollouts.store import open_store
+from rollouts.testing import FaultyStore
+from tests.prompt_optimization.worlds import *
+
+place, fail_after, log = sys.argv[1], int(sys.argv[2]), open(sys.argv[3], "ab", buffering=0)
+
+class Logging(CountingLLM):
+    async def complete(self, request):
+        log.write(b"x")
+        return await super().complete(request)
+
+world = World()
+world.llm = Logging(world.llm.task)
+kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+store = FaultyStore(open_store(place), fail_after=fail_after, kill=kill)
+caps = {"max_calls": int(sys.argv[4])} if len(sys.argv) > 4 else {}
+world.run_sync(data=splits(train=12, val=12, test=14), slots=4, budget=Budget(**caps), store=store, run_id="r")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_9(tmp_path: Path, seed: int, whole: tuple[Any, int]) -> None:
+    fail_after = random.Random(seed).randrange(5, 180)
+    cap = 110 if seed == 3 else None
+    extra = [] if cap is None else [str(cap)]
+    command = [sys.executable, "-c", _SCRIPT, str(tmp_path / "s.db"), str(fail_after), str(tmp_path / "log"), *extra]
+    done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    before = len((tmp_path / "log").read_bytes())
+    world, store = World(), open_store(tmp_path / "s.db")
+    assert store.run("r").status == "running"
+    budget = Budget(max_calls=cap)
+    result = world.run_sync(data=splits(**DATA), slots=SLOTS, budget=budget, store=store, run_id="r", resume=True)
+    store.close()
+    if cap is None:
+        assert told(result) == whole[0]
+        assert before + world.llm.calls <= whole[1] + SLOTS + SMALL.num_candidates
+    else:
+        assert before + world.llm.calls <= cap
+
+

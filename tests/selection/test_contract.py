@@ -1,0 +1,347 @@
+"""What every selector promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rollouts.errors import ConfigError
+from rollouts.prompt_optimization.selection import SELECTORS, Cell, Result, make_selector
+from rollouts.prompt_optimization.selection.settings import SelectorSettings
+
+from .tables import NAMES, all_candidates, coin, factor_chance, play, selector, space
+
+every = pytest.mark.parametrize("name", NAMES)
+
+
+def test_all_selectors_are_under_test() -> None:
+    assert set(NAMES) == set(SELECTORS)
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'tpe'"):
+        make_selector("tpee", space(2, 2), SelectorSettings())
+
+
+@every
+@pytest.mark.parametrize("levels", [(1,), (1, 1), (5,), (1, 6), (4, 5), (3, 2, 4), (2, 3, 2, 2, 3, 2)])
+def test_no_cell_twice_within_the_space_and_the_bounds(name: str, levels: tuple[int, ...]) -> None:
+    where = space(*levels, samples=12)
+    played = play(selector(name, where, trials=20, minibatch=5), coin(1, factor_chance(1, levels)))
+    assert len(set(played.cells)) == len(played.cells)
+    allowed = set(all_candidates(levels))
+    assert all(cell.candidate in allowed and 0 <= cell.sample < 12 for cell in played.cells)
+    assert all(len(cells) <= 5 and len({c.candidate for c in cells}) == 1 for cells in played.rounds)
+    assert len(played.rounds) == min(20, len(allowed) * 3)
+
+
+@every
+def test_full_evaluations_come_on_top_and_complete_a_candidate(name: str) -> None:
+    where = space(3, 3, samples=20)
+    played = play(selector(name, where, trials=10, full_every=5), coin(2, factor_chance(2, (3, 3))))
+    assert len(played.rounds) == 12
+    assert len(set(played.cells)) == len(played.cells)
+    full = [cells for cells in played.rounds if len(cells) > 5]
+    assert full
+    for cells in full:
+        candidate = cells[0].candidate
+        assert {c.sample for c in played.cells if c.candidate == candidate} == set(range(20))
+
+
+@every
+def test_one_candidate_is_seen_on_every_sample_and_then_it_ends(name: str) -> None:
+    chooser = selector(name, space(1, 1, samples=7), trials=50, minibatch=3)
+    played = play(chooser, lambda c, s: 1.0)
+    assert sorted(c.sample for c in played.cells) == list(range(7))
+    assert chooser.ask(1) == []
+    assert chooser.recommend().candidate == (0, 0)
+    assert chooser.recommend().n == 7
+
+
+@every
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.5])
+def test_equal_scores_are_no_trouble(name: str, value: float) -> None:
+    chooser = selector(name, space(3, 4), trials=15)
+    chooser.record([Result(Cell((0, 0), s), value) for s in range(20)])
+    play(chooser, lambda c, s: value)
+    best = chooser.recommend()
+    assert best.estimate == pytest.approx(value)
+    assert best.low <= best.estimate <= best.high
+    assert best.candidate == (0, 0), "a tie goes to the candidate with most scores, here the start"
+
+
+@every
+def test_continuous_scores(name: str) -> None:
+    chooser = selector(name, space(4, 4), trials=30)
+    rng = random.Random(3)
+    noise = {(c, s): rng.gauss(0, 0.05) for c in all_candidates((4, 4)) for s in range(20)}
+    play(chooser, lambda c, s: sum(c) / 6 + noise[c, s])
+    assert sum(chooser.recommend().candidate) >= 5
+
+
+@every
+def test_failed_cells_stay_taken_and_count_for_nothing(name: str) -> None:
+    chooser = selector(name, space(2, 2, samples=10), trials=50)
+    played = play(chooser, lambda c, s: None if s % 2 else float(c == (1, 1)))
+    assert len(set(played.cells)) == len(played.cells) == 40
+    best = chooser.recommend()
+    assert (best.candidate, best.n) == ((1, 1), 5)
+    assert best.estimate > 0.5
+
+
+@every
+def test_nothing_but_failures_leaves_the_start(name: str) -> None:
+    chooser = selector(name, space(2, 3), trials=8)
+    play(chooser, lambda c, s: None)
+    assert chooser.recommend().candidate == (0, 0)
+    assert chooser.recommend().n == 0
+    assert chooser.ranking() == []
+
+
+@every
+def test_missing_cells_are_free_again(name: str) -> None:
+    chooser = selector(name, space(1, 1, samples=5), trials=50)
+    first = chooser.ask(1)
+    chooser.tell([Result(cell, None, missing=True) for cell in first])
+    assert chooser.unseen((0, 0)) == [0, 1, 2, 3, 4]
+    assert {c.sample for c in chooser.ask(1)} == {c.sample for c in first}
+
+
+@every
+def test_what_was_recorded_is_not_asked_again(name: str) -> None:
+    chooser = selector(name, space(2, 2, samples=10), trials=100)
+    chooser.record([Result(Cell((0, 0), s), 1.0) for s in range(10)])
+    played = play(chooser, lambda c, s: 0.0)
+    assert len(played.cells) == 30
+    assert (0, 0) not in {c.candidate for c in played.cells}
+    best = chooser.recommend()
+    assert (best.candidate, best.estimate, best.n) == ((0, 0), 1.0, 10)
+    assert (best.low, best.high) == (1.0, 1.0)
+
+
+@every
+def test_infeasible_candidates_are_never_asked(name: str) -> None:
+    where = space(4, 5, feasible=lambda c: c[0] != 2 and c != (1, 1))
+    played = play(selector(name, where, trials=60), coin(4, factor_chance(4, (4, 5))))
+    asked = {c.candidate for c in played.cells}
+    assert asked
+    assert all(c[0] != 2 and c != (1, 1) for c in asked)
+
+
+@every
+def test_a_single_feasible_candidate_is_found(name: str) -> None:
+    where = space(20, 20, samples=4, feasible=lambda c: c == (13, 7))
+    played = play(selector(name, where, trials=9, minibatch=4), lambda c, s: 1.0)
+    assert {c.candidate for c in played.cells} == {(13, 7)}
+
+
+@every
+def test_no_feasible_candidate_ends_at_once(name: str) -> None:
+    assert selector(name, space(5, 5, feasible=lambda c: False)).ask(1) == []
+
+
+@every
+@pytest.mark.parametrize("factor", [0, 1])
+def test_a_new_level_is_tried(name: str, factor: int) -> None:
+    chooser = selector(name, space(2, 3, samples=30), trials=40)
+    for _ in range(5):
+        chooser.tell([Result(c, 0.2) for c in chooser.ask(1)])
+    open_cells = chooser.ask(1)
+    level = chooser.add_level(factor)
+    assert level == (2, 3)[factor]
+    chooser.tell([Result(c, 0.2) for c in open_cells])
+    played = play(chooser, lambda c, s: float(c[factor] == level))
+    assert len(played.rounds) == 34
+    assert not set(played.cells) & set(open_cells)
+    assert chooser.recommend().candidate[factor] == level
+
+
+@every
+def test_many_levels_may_join(name: str) -> None:
+    chooser = selector(name, space(1, 1, samples=8), trials=25)
+    for n in range(1, 11):
+        chooser.tell([Result(c, 0.5) for c in chooser.ask(1)])
+        assert chooser.add_level(n % 2) == (n + 1) // 2
+    played = play(chooser, lambda c, s: 0.5)
+    assert all(c.candidate[0] <= 5 and c.candidate[1] <= 5 for c in played.cells)
+
+
+@every
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_the_order_within_a_round_changes_nothing(name: str, ahead: int) -> None:
+    def run(shuffled: bool) -> list[list[Cell]]:
+        chooser = selector(name, space(4, 4, samples=30), trials=20, full_every=4)
+        score, rng = coin(5, factor_chance(5, (4, 4))), random.Random(9)
+        rounds: list[list[Cell]] = []
+        waiting: list[list[Cell]] = []
+        while True:
+            while len(waiting) < ahead and (cells := chooser.ask(1)):
+                rounds.append(cells)
+                waiting.append(cells)
+            if not waiting:
+                return rounds
+            results = [Result(c, score(c.candidate, c.sample)) for c in waiting.pop(0)]
+            if shuffled:
+                rng.shuffle(results)
+                middle = rng.randrange(len(results) + 1)
+                chooser.tell(results[:middle])
+                chooser.tell(results[middle:])
+            else:
+                chooser.tell(results)
+
+    assert run(shuffled=False) == run(shuffled=True)
+
+
+@every
+def test_late_results_do_no_harm(name: str) -> None:
+    chooser = selector(name, space(3, 3, samples=20), trials=12)
+    rounds = [chooser.ask(1) for _ in range(12)]
+    assert chooser.ask(1) == []
+    rng = random.Random(1)
+    results = [Result(c, 0.5) for cells in rounds for c in cells]
+    rng.shuffle(results)
+    for result in results:
+        chooser.tell([result])
+    assert len({r.cell for r in results}) == len(results)
+    assert sum(r.n for r in chooser.ranking()) == len(results)
+
+
+@every
+def test_asking_for_more_returns_whole_trials(name: str) -> None:
+    chooser = selector(name, space(4, 4), trials=12, minibatch=5)
+    cells = chooser.ask(12)
+    assert len(cells) == 15
+    assert sum(a.candidate != b.candidate for a, b in pairwise(cells)) <= 2
+
+
+@every
+def test_patience(name: str) -> None:
+    chooser = selector(name, space(4, 4), trials=100, patience=6)
+    played = play(chooser, lambda c, s: 0.5)
+    assert 6 <= len(played.rounds) <= 8
+    assert chooser.should_stop()
+
+
+@every
+def test_the_target_needs_all_samples(name: str) -> None:
+    chooser = selector(name, space(1, 1, samples=10), trials=100, minibatch=2, target=0.9)
+    rounds = 0
+    while not chooser.should_stop():
+        chooser.tell([Result(c, 1.0) for c in chooser.ask(1)])
+        rounds += 1
+    assert rounds == 5
+    assert not selector(name, space(1, 1), target=0.9).should_stop()
+
+
+@every
+def test_the_ranking_is_sorted_and_estimates_are_drawn_to_the_mean(name: str) -> None:
+    chooser = selector(name, space(4, 4, samples=40), trials=20)
+    played = play(chooser, coin(6, factor_chance(6, (4, 4))))
+    ranking = chooser.ranking()
+    assert [r.estimate for r in ranking] == sorted((r.estimate for r in ranking), reverse=True)
+    assert ranking[0] == chooser.recommend()
+    overall = sum(played.scores.values()) / len(played.scores)
+    for entry in ranking:
+        own = [v for c, v in played.scores.items() if c.candidate == entry.candidate]
+        mean = sum(own) / len(own)
+        assert entry.n == len(own)
+        assert min(mean, overall) - 1e-9 <= entry.estimate <= max(mean, overall) + 1e-9
+
+
+@every
+def test_ten_thousand_candidates(name: str) -> None:
+    started = time.perf_counter()
+    chooser = selector(name, space(100, 100, samples=50), trials=25, minibatch=10)
+    played = play(chooser, coin(7, factor_chance(7, (100, 100))))
+    assert len(played.rounds) == 25
+    assert time.perf_counter() - started < 10
+
+
+@every
+def test_a_seed_decides_everything(name: str) -> None:
+    def run(seed: int) -> list[Cell]:
+        return play(selector(name, space(5, 5), seed=seed, trials=20), coin(8, factor_chance(8, (5, 5)))).cells
+
+    assert run(0) == run(0)
+    assert run(0) != run(1)
+
+
+_SCRIPT = """
+import json
+from tests.selection.tables import *
+chooser = selector({name!r}, space(5, 4, 3), trials=25, full_every=6, seed=3)
+played = play(chooser, coin(1, factor_chance(1, (5, 4, 3))), ahead=2)
+print(json.dumps([[list(c.candidate), c.sample] for c in played.cells]))
+"""
+
+
+@every
+def test_the_hash_seed_decides_nothing(name: str) -> None:
+    outs = []
+    for seed in ("0", "1", "77"):
+        done = subprocess.run(
+            [sys.executable, "-c", _SCRIPT.format(name=name)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        outs.append(json.loads(done.stdout))
+    assert outs[0] == outs[1] == outs[2]
+
+
+@every
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    levels=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    samples=st.integers(1, 12),
+    minibatch=st.integers(1, 15),
+    trials=st.integers(1, 12),
+    full_every=st.integers(0, 4),
+    outcomes=st.randoms(use_true_random=False),
+    joins=st.sets(st.integers(0, 12), max_size=2),
+)
+def test_any_course_of_events(
+    name: str,
+    levels: list[int],
+    samples: int,
+    minibatch: int,
+    trials: int,
+    full_every: int,
+    outcomes: random.Random,
+    joins: set[int],
+) -> None:
+    chooser = selector(name, space(*levels, samples=samples), trials=trials, minibatch=minibatch, full_every=full_every)
+    asked: Counter[Cell] = Counter()
+    waiting: list[list[Cell]] = []
+    for step in range(200):
+        if step in joins:
+            levels[0] += 1
+            chooser.add_level(0)
+        if len(waiting) < 3 and (cells := chooser.ask(1)):
+            asked.update(cells)
+            waiting.append(cells)
+        if not waiting:
+            break
+        if outcomes.random() < 0.5 or len(waiting) == 3:
+            results = []
+            for cell in waiting.pop(outcomes.randrange(len(waiting))):
+                kind = outcomes.random()
+                missing = kind < 0.1
+                results.append(Result(cell, None if kind < 0.25 else outcomes.random(), missing))
+                if missing:
+                    asked[cell] -= 1
+            chooser.tell(results)
+    assert max(asked.values(), default=0) <= 1
+    assert all(0 <= level < n for cell in asked for level, n in zip(cell.candidate, levels, strict=True))
+    assert 0 <= chooser.recommend().estimate <= 1
