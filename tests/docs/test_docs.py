@@ -14,7 +14,7 @@ import typer
 from rollouts.cli.app import app
 from rollouts.testing import MockProvider
 from tests.docs.pages import ROOT, anchors, blocks, links, pages
-from tests.docs.world import World, reply
+from tests.docs.world import World, reply, uses_model
 
 RUN = {"bash", "console", "python", "toml", "json", "sh"}
 WITH_BLOCKS = [page for page in pages() if page.exists() and any(block.language in RUN for block in blocks(page))]
@@ -45,13 +45,10 @@ def test_the_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.model
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in WITH_BLOCKS if any(map(uses_model, blocks(page)))], ids=name_of)
 def test_the_blocks_run_with_the_embedded_model(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: MockProvider
 ) -> None:
-    text = page.read_text(encoding="utf-8")
-    if "rollouts demo" not in text and "local" not in text:
-        pytest.skip("nothing on this page needs the embedded model")
     run_page(page, World(tmp_path, monkeypatch, provider.base_url, model=True))
 
 

@@ -14,6 +14,7 @@ import sys
 import tomllib
 import urllib.request
 import zlib
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,7 +121,7 @@ class World:
 
     def _rollouts(self, words: list[str], where: str, shown: list[str]) -> None:
         parse(words)
-        demo = words[0] == "demo" and "--dry-run" not in words
+        demo = _is_demo(["rollouts", *words])
         if words[0] == "serve-model" or (not self.model and (demo or _MODEL.search(" ".join(["", *words, ""])))):
             return
         if demo and "--budget" not in words:
@@ -176,6 +177,20 @@ def commands(block: Block) -> list[tuple[str, list[str]]]:
         elif line.strip() and out:
             out[-1][1].append(line)
     return out
+
+
+def uses_model(block: Block) -> bool:
+    """Whether some of the block runs only where the embedded model may."""
+    if block.skipped or block.file is not None:
+        return False
+    if block.language == "python":
+        return bool(_MODEL.search(block.text))
+    lines = [line for line, _ in commands(block)] if block.language in ("bash", "console") else []
+    return any(_MODEL.search(f" {line} ") or _is_demo(shlex.split(line)) for line in lines)
+
+
+def _is_demo(words: Sequence[str]) -> bool:
+    return list(words[:2]) == ["rollouts", "demo"] and "--dry-run" not in words
 
 
 def parse(words: list[str]) -> None:

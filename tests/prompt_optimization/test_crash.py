@@ -199,5 +199,3 @@ def test_kill_9(tmp_path: Path, seed: int, whole: tuple[Any, int]) -> None:
         assert before + world.llm.calls <= whole[1] + SLOTS + SMALL.num_candidates
     else:
         assert before + world.llm.calls <= cap
-
-

@@ -50,8 +50,8 @@ async def test_every_call_is_accounted_for() -> None:
     assert spend.calls == world.llm.calls
     assert spend.tokens == world.llm.tokens
     assert spend.micros == world.llm.micros
-    assert sum((s.calls for s in result.spend_by_phase.values())) == spend.calls
-    assert sum((s.rollouts for s in result.spend_by_phase.values())) == spend.rollouts
+    assert sum(s.calls for s in result.spend_by_phase.values()) == spend.calls
+    assert sum(s.rollouts for s in result.spend_by_phase.values()) == spend.rollouts
     assert len(world.llm.keys) == len(set(world.llm.keys)), "no request is paid twice"
     run = store.run("r")
     assert run.status == "done"
@@ -220,9 +220,7 @@ async def test_a_prompt_that_is_too_dear_does_not_ship() -> None:
     limit = 8e-6
     world = World(price=PRICE)
     store = MemoryStore()
-    result = await world.run(
-        FULL, store=store, run_id="r", constraints=Constraints(max_cost_per_call_usd=limit)
-    )
+    result = await world.run(FULL, store=store, run_id="r", constraints=Constraints(max_cost_per_call_usd=limit))
     assert world.of("infeasible"), "demonstrations cost more than the limit"
     from rollouts.dtypes import Program
 
@@ -239,9 +237,7 @@ async def test_a_prompt_that_is_too_slow_does_not_ship() -> None:
 
     world = World()
     slow = SlowWithDemos(world.llm.task)
-    result = await world.run(
-        FULL, providers={ENDPOINT.name: slow}, constraints=Constraints(max_p95_latency_s=1.0)
-    )
+    result = await world.run(FULL, providers={ENDPOINT.name: slow}, constraints=Constraints(max_p95_latency_s=1.0))
     assert result.best_template.few_shot_examples == ()
     assert world.of("infeasible")
 
@@ -365,9 +361,7 @@ async def test_later_rounds_of_proposals_see_what_was_tried() -> None:
                 seen.append(request.messages[0].content)
             return await super().complete(request)
 
-    await world.run(
-        replace(FULL, proposal_rounds=3), providers={ENDPOINT.name: Spy(world.llm.task)}
-    )
+    await world.run(replace(FULL, proposal_rounds=3), providers={ENDPOINT.name: Spy(world.llm.task)})
     assert len(seen) >= 12
     assert any("Tried so far" in text for text in seen[4:])
     assert not any("Tried so far" in text for text in seen[:4])

@@ -28,8 +28,8 @@ _LEAST_FIRST = 16
 
 async def collect_successes(
     study: Study, template: PromptTemplate, samples: Sequence[Sample], threshold: float, *, enough: int | None = None
-) -> list[FewShotExample]:
-    """(input, output) of the runs that scored at least `threshold`, in the order of `samples`.
+) -> tuple[list[FewShotExample], int]:
+    """(input, output) of the runs that scored at least `threshold`, in the order of `samples`; and how many were run.
 
     All run at once, but a first part goes ahead: when none of it succeeds, the rest is not paid for. `enough`
     successes end it too.
@@ -37,14 +37,16 @@ async def collect_successes(
     first = max(_LEAST_FIRST, len(samples) // _FIRST_SHARE)
     program = Program.single(template)
     successes: list[FewShotExample] = []
+    attempted = 0
     for part in (samples[:first], samples[first:]):
         evaluations = await study.evaluate([Cell(program, sample) for sample in part], phase="bootstrap")
+        attempted += len(part)
         for sample, evaluation in zip(part, evaluations, strict=True):
             if evaluation.value is not None and evaluation.value >= threshold and evaluation.output.strip():
                 successes.append(_demonstration(template, sample, evaluation))
         if not successes or (enough is not None and len(successes) >= enough):
             break
-    return successes if enough is None else successes[:enough]
+    return successes[:enough], attempted
 
 
 def _demonstration(template: PromptTemplate, sample: Sample, evaluation: Evaluation) -> FewShotExample:
@@ -74,4 +76,4 @@ async def bootstrap_demos(  # noqa: PLR0913 - one argument per decision of the c
     task = Task(endpoint=endpoint, score_fn=score_fn, environment_factory=environment_factory)
     chosen = chosen_rows(samples, seeds)
     async with running(task, [], replace(options or StudyOptions(), method="bootstrap")) as study:
-        return await collect_successes(study, template, chosen, threshold, enough=max_demos)
+        return (await collect_successes(study, template, chosen, threshold, enough=max_demos))[0]

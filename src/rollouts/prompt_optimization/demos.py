@@ -52,14 +52,16 @@ def build_demo_sets(
     """Up to `limits.sets` sets beside the two that are always there: the empty one (first) and the user's own.
 
     Sources take turns, so that a short list still holds every kind. Sets of the same demonstrations in the same order
-    are made once.
+    are made once, and of rows with the same user message one is used.
     """
     rng = random.Random(f"rollouts-demos-{seed}")
     sets = [DemoSet(source="none", examples=())]
     if template.few_shot_examples:
         sets.append(DemoSet(source="own", examples=template.few_shot_examples))
-    labelled = [sample for sample in train if sample.ground_truth is not None]
-    makers = _makers(template, labelled, successes, limits, rng)
+    known = {fill(template.user_template, sample.inputs): sample for sample in reversed(train) if _answered(sample)}
+    labelled = list(reversed(known.values()))
+    different = {example.input: example for example in successes}
+    makers = _makers(template, labelled, list(different.values()), limits, rng)
     seen = {entry.examples for entry in sets}
     target, idle = len(sets) + limits.sets, 0
     while makers and len(sets) < target and idle < 4 * len(makers):
@@ -72,6 +74,10 @@ def build_demo_sets(
             sets.append(DemoSet(source=source, examples=examples))
             idle = 0
     return sets
+
+
+def _answered(sample: Sample) -> bool:
+    return sample.ground_truth is not None
 
 
 _Maker = tuple[str, Callable[[], Sequence[FewShotExample]]]
@@ -92,10 +98,11 @@ def _makers(
     if count:
         groups = by_label(labelled)
         if len(groups) > 1:
+            # Fewer can be better as long as every label is shown twice.
+            half = count // 2 if count // 2 >= 2 * len(groups) else count
             makers.append(("balanced", lambda: examples(balanced(groups, count, rng))))
+            makers.append(("balanced", lambda: examples(balanced(groups, half, rng))))
         makers.append(("nearest", lambda: examples(nearest(template, labelled, count, rng))))
-        if len(groups) > 1:
-            makers.append(("balanced", lambda: examples(balanced(groups, count, rng))))
         makers.append(("labelled", lambda: examples(rng.sample(labelled, count))))
     kept = min(limits.bootstrapped, len(successes))
     if kept:

@@ -14,7 +14,7 @@ from rollouts.prompt_optimization.constraints import Observed, violations
 from rollouts.prompt_optimization.plan import Plan
 from rollouts.prompt_optimization.search import pairs_of, results_of
 from rollouts.prompt_optimization.selection import Candidate, Selector
-from rollouts.prompt_optimization.selection import Cell as Asked
+from rollouts.prompt_optimization.selection.finals import Finals
 from rollouts.prompt_optimization.space import PromptSpace
 from rollouts.prompt_optimization.study import Study
 from rollouts.prompt_optimization.types import GenerationStats, MIPROConfig, OptimizationResult, TestReport
@@ -24,40 +24,28 @@ from rollouts.stats import Verdict, verdict
 async def finalists(
     study: Study, selector: Selector, space: PromptSpace, val: Sequence[Sample], plan: Plan
 ) -> PromptTemplate:
-    """The best candidates on the validation samples they have not seen, then the best of those that saw all.
+    """The leaders race on validation samples they have not seen; the best of them, or the start, is the winner.
 
-    The start has seen all, so the winner is never worse than it on validation; only when the budget paid for no
-    finalist the best estimate decides. A candidate that breaks a constraint on latency or cost is passed over, and an
-    event says so.
+    A winner's estimate is never below the start's, which was scored on all validation samples. A candidate that breaks
+    a constraint on latency or cost is passed over, and an event says so.
     """
-    cells = _missing_cells(study, selector, space, len(val), plan)
-    if cells and not study.stopping:
+    finals = Finals(selector, start=space.start, top_k=plan.top_k, budget=_payable(study, plan))
+    while not study.stopping and (cells := finals.ask()):
         selector.record(results_of(cells, await study.evaluate(pairs_of(space, val, cells), phase="validate")))
-    ranking = selector.ranking()
-    complete = [entry for entry in ranking if entry.candidate == space.start or not selector.unseen(entry.candidate)]
-    unseen_ahead = ranking[: ranking.index(complete[0])] if len(complete) == 1 else []
-    for entry in (*unseen_ahead, *complete):
-        if not _breaks(study, space, entry.candidate, val):
+        finals.halve()
+    contenders = {*finals.alive, space.start}
+    for entry in selector.ranking():
+        if entry.candidate in contenders and not _breaks(study, space, entry.candidate, val):
             return space.scored(entry.candidate, entry.estimate)
     return space.start_template
 
 
-def _missing_cells(study: Study, selector: Selector, space: PromptSpace, samples: int, plan: Plan) -> list[Asked]:
-    """What the finalists have not seen: as many of the best `top_k` as `plan.finals` and the budget pay for."""
-    cells: list[Asked] = []
-    finalists = 0
-    for entry in selector.ranking():
-        if finalists == plan.top_k:
-            break
-        if entry.candidate == space.start:
-            continue
-        missing = [Asked(entry.candidate, sample) for sample in selector.unseen(entry.candidate)]
-        if len(cells) + len(missing) <= max(plan.finals, samples) and study.affords(
-            len(cells) + len(missing) + plan.test
-        ):
-            finalists += 1
-            cells += missing
-    return cells
+def _payable(study: Study, plan: Plan) -> int:
+    """As much of the planned finals as is left when the final check is paid: a run that was killed may have less."""
+    payable = plan.finals
+    while payable and not study.affords(payable + plan.test):
+        payable = payable * 3 // 4
+    return payable
 
 
 def _breaks(study: Study, space: PromptSpace, candidate: Candidate, val: Sequence[Sample]) -> bool:
@@ -77,10 +65,16 @@ async def final_check(
     test: Sequence[Sample],
     baseline: asyncio.Task[list[Evaluation]],
     config: MIPROConfig,
+    *,
+    tried: bool,
 ) -> tuple[TestReport, Verdict]:
-    """Start and winner on the same untouched samples. When the start itself won, nothing more is paid."""
+    """Start and winner on the same untouched samples. When the start itself won, nothing more is paid.
+
+    `tried` says whether anything else was: a start without rivals is no reason to say `keep`.
+    """
     before = scores_by_sample(await baseline)
-    if winner.digest == start.digest:
+    same = winner.digest == start.digest
+    if same:
         after = before
     else:
         program = Program.single(winner)
@@ -90,8 +84,10 @@ async def final_check(
         after,
         confidence=config.confidence,
         min_effect=config.min_effect,
-        same=winner.digest == start.digest,
+        same=same and tried,
     )
+    if same and not tried:
+        decision = replace(decision, decision="undecided", reason="the run ended before anything else was tried")
     study.emit("verdict", **decision.to_json())
     return TestReport(baseline=before, best=after), decision
 

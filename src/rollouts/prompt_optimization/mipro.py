@@ -66,11 +66,12 @@ async def mipro(
     study.enter("bootstrap")
     baseline = study.spawn(study.evaluate(_cells(start, data.val), phase="baseline"))
     guard, context = _grounding(study, start, data, config)
-    demo_sets, instructions = await asyncio.gather(
+    (demo_sets, attempted), instructions = await asyncio.gather(
         study.spawn(_demo_sets(study, start, data.train[: plan.bootstrap], data.train, config)),
         study.spawn(_instructions(proposers, context, config, guard, first=True)),
     )
 
+    plan = plan.without_bootstrap(plan.bootstrap - attempted)
     check = study.spawn(study.evaluate(_cells(start, data.test), phase="test", priority=_FILLER))
     study.enter("search", instructions=len(instructions) + 1, demo_sets=len(demo_sets))
     space = PromptSpace(start, instructions, demo_sets, study.fits)
@@ -87,7 +88,7 @@ async def mipro(
     study.enter("validate")
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
-    report, decision = await final_check(study, start, winner, data.test, check, config)
+    report, decision = await final_check(study, start, winner, data.test, check, config, tried=bool(history))
     return result_of(study, space, selector, winner, history, report, decision)
 
 
@@ -135,16 +136,16 @@ def _grounding(
 
 async def _demo_sets(
     study: Study, start: PromptTemplate, attempts: Sequence[Sample], train: Sequence[Sample], config: MIPROConfig
-) -> list[DemoSet]:
+) -> tuple[list[DemoSet], int]:
     if not config.optimize_demos:
-        return [DemoSet(source="own" if start.few_shot_examples else "none", examples=start.few_shot_examples)]
-    successes = await collect_successes(study, start, attempts, config.bootstrap_threshold)
+        return [DemoSet(source="own" if start.few_shot_examples else "none", examples=start.few_shot_examples)], 0
+    successes, attempted = await collect_successes(study, start, attempts, config.bootstrap_threshold)
     limits = DemoLimits(
         bootstrapped=config.max_bootstrapped_demos, labelled=config.max_labeled_demos, sets=config.num_demo_sets
     )
     sets = build_demo_sets(start, train, successes, limits, seed=config.seed)
     study.emit("demo_sets", sources=[entry.source for entry in sets], successes=len(successes))
-    return sets
+    return sets, attempted
 
 
 async def _instructions(

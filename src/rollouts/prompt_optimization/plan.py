@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rollouts.prompt_optimization.types import MIPROConfig
@@ -11,8 +11,8 @@ from rollouts.prompt_optimization.types import MIPROConfig
 _TEST_SHARE = 0.45
 _BASELINE_SHARE = 0.15
 _BOOTSTRAP_SHARE = 0.1
-_FINAL_SHARE = 0.35
-_LEAST_MINIBATCH = 4
+_FINAL_SHARE = 0.45
+_LEAST_MINIBATCH = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Plan:
     """Rollouts of each phase; `val` and `test` are how many samples of those splits are used.
 
     baseline: the start on `val`. bootstrap: the start on training samples. search: `trials` x `minibatch`, and the
-    finalists' remaining validation samples (`finals`). check: start and winner on `test` samples each.
+    race of the leaders at the end (`finals`). check: start and winner on `test` samples each.
     """
 
     val: int
@@ -36,6 +36,10 @@ class Plan:
         """The most rollouts that the plan can take."""
         return self.val + self.bootstrap + self.trials * self.minibatch + self.finals + 2 * self.test
 
+    def without_bootstrap(self, unused: int) -> Plan:
+        """The plan when `unused` rollouts of bootstrapping are not needed: the finals get them."""
+        return replace(self, bootstrap=self.bootstrap - unused, finals=self.finals + unused)
+
     def to_json(self) -> Mapping[str, Any]:
         return {**asdict(self), "total": self.total}
 
@@ -44,8 +48,8 @@ def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts:
     """A plan for splits of these sizes under a cap of `rollouts` (None: no cap).
 
     Without a cap everything takes its full size. Under a cap, the final check may take 45 %, the baseline 15 % or all
-    validation samples if that is less, bootstrapping 10 %; the finalists and the trials share the rest, and minibatches
-    shrink before trials are given up.
+    validation samples if that is less, bootstrapping 10 %; the race of the finalists takes 45 % of the rest and the trials
+    what remains; minibatches shrink before trials are given up.
     """
     bootstrap = train if config.optimize_demos and config.max_bootstrapped_demos else 0
     if rollouts is None:
@@ -57,15 +61,14 @@ def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts:
             bootstrap=min(bootstrap, 4 * max(config.max_bootstrapped_demos, 16)),
             trials=config.num_trials,
             minibatch=trial_cells,
-            finals=(config.top_k + full) * val,
+            finals=(2 * config.top_k + full) * val,
             top_k=config.top_k,
         )
     test = min(test, int(rollouts * _TEST_SHARE / 2))
     val = min(val, rollouts, max(2, int(rollouts * _BASELINE_SHARE)))
     bootstrap = min(bootstrap, int(rollouts * _BOOTSTRAP_SHARE))
     search = max(0, rollouts - 2 * test - val - bootstrap)
-    top_k = max(1, min(config.top_k, int(search * _FINAL_SHARE) // max(1, val)))
-    finals = min(top_k * val, int(search * _FINAL_SHARE))
+    finals = min(2 * config.top_k * val, int(search * _FINAL_SHARE))
     cells = search - finals
     minibatch = max(1, min(config.minibatch_size, val, max(_LEAST_MINIBATCH, cells // config.num_trials)))
     return Plan(
@@ -75,5 +78,5 @@ def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts:
         trials=min(config.num_trials, cells // minibatch),
         minibatch=minibatch,
         finals=finals,
-        top_k=top_k,
+        top_k=config.top_k,
     )

@@ -80,14 +80,12 @@ async def search(
     """Asks and tells until the selector has nothing more to ask, is content, or the budget is needed for the end.
 
     Rounds are told in the order of asking, and how many are under way depends on what was told only: with a seed the
-    decisions are the same whatever the order of arrival. The start's scores join before the first round is told. While
-    the last rounds end, the leader's validation fills the slots they leave, where the plan has room for others too.
+    decisions are the same whatever the order of arrival. The start's scores join before the first round is told.
     """
     lookahead = _lookahead(study.slots, plan)
     held_back = plan.finals + plan.test
     rounds: deque[Round] = deque()
     history: list[GenerationStats] = []
-    leader: Round | None = None
     waiting = 0
     while True:
         short = False
@@ -100,10 +98,6 @@ async def search(
             waiting += len(cells)
         if not rounds:
             break
-        if leader is None and waiting < lookahead and plan.finals >= 2 * len(val):
-            best = selector.recommend().candidate
-            ahead = [Asked(best, sample) for sample in selector.unseen(best)]
-            leader = (ahead, study.spawn(study.evaluate(pairs_of(space, val, ahead), phase="validate", priority=1)))
         if not history:
             await _record_start(selector, space, baseline, len(val))
         cells, running = rounds.popleft()
@@ -117,8 +111,6 @@ async def search(
         study.search_ended = "the rest of the budget is kept for validation and the final check"
     if not history:
         await _record_start(selector, space, baseline, len(val))
-    if leader is not None:
-        selector.record(results_of(leader[0], await leader[1]))
     return history
 
 

@@ -82,6 +82,7 @@ class Study:
         self.best_score: float | None = None
         self.search_ended: str | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._proposing: set[asyncio.Task[Response]] = set()
 
     @property
     def elapsed(self) -> float:
@@ -103,6 +104,8 @@ class Study:
         if self.stop_reason is None:
             self.stop_reason = reason
             self.evaluator.stop(reason)
+            for call in self._proposing:
+                call.cancel()
             self.emit("stopping", reason=reason)
 
     def why_ended(self) -> str:
@@ -136,10 +139,24 @@ class Study:
         return await self.evaluator.evaluate(cells, phase=phase, priority=priority)
 
     async def generate(self, request: Request) -> Response:
-        """One answer for a proposer; budgeted, cached, retried. Raises ProviderError or BudgetExhausted."""
-        if self.stop_reason is not None:
-            raise BudgetExhausted("seconds", cap=0, committed=0, wanted=0)
-        return await self._clients[request.endpoint.connection].complete(request)
+        """One answer for a proposer or a judge; budgeted, cached, retried.
+
+        Raises ProviderError or BudgetExhausted; a stop cancels what is asked for a proposal.
+        """
+        client = self._clients[request.endpoint.connection]
+        if request.phase != "propose":
+            return await client.complete(request)
+        if not self.stopping:
+            call = self.spawn(client.complete(request))
+            self._proposing.add(call)
+            try:
+                return await call
+            except asyncio.CancelledError:
+                if not (self.stopping and call.cancelled()):
+                    raise
+            finally:
+                self._proposing.discard(call)
+        raise BudgetExhausted("seconds", cap=0, committed=0, wanted=0)
 
     def affords(self, rollouts: int) -> bool:
         """Whether `rollouts` more, on top of what is queued, fit in what is left, judged by their mean cost so far.

@@ -2,7 +2,8 @@
 
 Differences from the rule as it is known: a candidate never sees a sample twice, so a candidate that TPE proposes again
 gets more evidence; trials that are under way count as mediocre (constant liar), so that several can be asked for at
-once; and the first trials cover the levels of every factor evenly instead of being drawn blindly.
+once; and the first trials, half of them at most, cover the levels of every factor evenly instead of being drawn
+blindly.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class TPESelector(TrialSelector):
 
     def __init__(self, space: Space, settings: SelectorSettings) -> None:
         super().__init__(space, settings)
-        self._startup = self._cover(max(1, min(10, settings.trials // 3)))
+        self._startup = self._cover(max(1, min(max(space.levels), settings.trials // 2)))
         self._study = self._new_study()
 
     def _new_study(self) -> optuna.Study:

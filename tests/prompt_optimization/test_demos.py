@@ -1,0 +1,121 @@
+"""Demonstration sets."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollouts.dtypes import FewShotExample, PromptTemplate, Sample
+from rollouts.prompt_optimization.demos import DemoLimits, balanced, build_demo_sets, by_label, example_of, nearest
+
+TEMPLATE = PromptTemplate("Sort it.", "Text: {text}")
+OWN = (FewShotExample("Text: mine", "a"),)
+
+
+def rows(n: int, labels: str = "abc") -> list[Sample]:
+    topics = ("money back please", "cannot log in today", "new price of plan")
+    return [
+        Sample(inputs={"text": f"{topics[i % 3]} {i}"}, ground_truth=labels[i % len(labels)], id=str(i))
+        for i in range(n)
+    ]
+
+
+def build(train: Any = None, successes: Any = (), template: PromptTemplate = TEMPLATE, seed: int = 0, **limits: int):  # type: ignore[no-untyped-def]
+    made = DemoLimits(**{"bootstrapped": 2, "labelled": 6, "sets": 8, **limits})
+    return build_demo_sets(template, rows(30) if train is None else train, successes, made, seed=seed)
+
+
+SUCCESSES = [FewShotExample(f"Text: good {i}", "a") for i in range(6)]
+
+
+def test_the_empty_and_the_users_own_set_are_always_there() -> None:
+    assert [s.source for s in build()][:1] == ["none"]
+    own = build(template=TEMPLATE.replace(few_shot_examples=OWN))
+    assert [(s.source, s.examples) for s in own[:2]] == [("none", ()), ("own", OWN)]
+    assert [s.source for s in build(template=TEMPLATE.replace(few_shot_examples=OWN), sets=0)] == ["none", "own"]
+    assert [s.source for s in build(train=[])] == ["none"]
+
+
+def test_every_kind_gets_its_turn() -> None:
+    sources = [s.source for s in build(successes=SUCCESSES, sets=6)]
+    assert set(sources) >= {"none", "balanced", "bootstrapped", "nearest", "labelled", "mixed"}
+    assert len(sources) == 7
+
+
+def test_limits_on_every_set() -> None:
+    for entry in build(successes=SUCCESSES, sets=12):
+        bootstrapped = [e for e in entry.examples if e in SUCCESSES]
+        assert len(entry.examples) <= 6
+        assert len(bootstrapped) <= 2
+        assert len({e.input for e in entry.examples}) == len(entry.examples)
+
+
+def test_no_set_twice() -> None:
+    sets = build(train=rows(3), labelled=2, sets=50)
+    assert len({s.examples for s in sets}) == len(sets)
+
+
+@pytest.mark.parametrize(
+    ("limits", "forbidden"),
+    [({"labelled": 0}, {"balanced", "labelled", "nearest", "mixed"}), ({"bootstrapped": 0}, {"bootstrapped", "mixed"})],
+)
+def test_a_limit_of_zero_leaves_a_kind_out(limits: dict[str, int], forbidden: set[str]) -> None:
+    assert not forbidden & {s.source for s in build(successes=SUCCESSES, **limits)}
+
+
+def test_rows_without_an_answer_are_no_demonstrations() -> None:
+    train = [*rows(6), *(Sample(inputs={"text": f"open {i}"}, id=f"x{i}") for i in range(20))]
+    assert not any("open" in e.input for s in build(train=train, sets=20) for e in s.examples)
+
+
+def test_equal_rows_are_no_two_demonstrations() -> None:
+    for entry in build(train=rows(6) * 4, sets=12):
+        assert len({e.input for e in entry.examples}) == len(entry.examples)
+
+
+def test_equal_successes_are_no_two_demonstrations() -> None:
+    for entry in build(successes=[*SUCCESSES[:2], *SUCCESSES[:2]], bootstrapped=4, sets=12):
+        assert len({e.input for e in entry.examples}) == len(entry.examples)
+
+
+def test_a_seed_decides() -> None:
+    assert build(successes=SUCCESSES) == build(successes=SUCCESSES)
+    assert build(successes=SUCCESSES) != build(successes=SUCCESSES, seed=1)
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=2, max_size=8), count=st.integers(1, 30), seed=st.integers(0, 99))
+def test_labels_are_balanced_within_one(sizes: list[int], count: int, seed: int) -> None:
+    groups = {
+        chr(97 + g): [Sample(inputs={"text": f"{g} {i}"}, ground_truth=chr(97 + g), id=f"{g}-{i}") for i in range(n)]
+        for g, n in enumerate(sizes)
+    }
+    chosen = balanced(groups, count, random.Random(seed))
+    assert len(chosen) == min(count, sum(sizes))
+    assert len({s.id for s in chosen}) == len(chosen)
+    numbers = Counter(s.ground_truth for s in chosen)
+    most = max(numbers.values())
+    for label, group in groups.items():
+        assert numbers[label] >= min(len(group), most - 1)
+
+
+def test_labels_are_told_from_free_answers() -> None:
+    assert set(by_label(rows(30))) == {"a", "b", "c"}
+    free = [Sample(inputs={"text": str(i)}, ground_truth=f"answer {i}", id=str(i)) for i in range(30)]
+    assert set(by_label(free)) == {""}
+    assert {s.source for s in build(train=free)} == {"none", "nearest", "labelled"}
+
+
+def test_nearest_covers_every_topic() -> None:
+    chosen = nearest(TEMPLATE, rows(60), 3, random.Random(0))
+    assert {s.inputs["text"].split()[0] for s in chosen} == {"money", "cannot", "new"}
+
+
+def test_an_example_is_the_formatted_message_and_the_truth_or_the_output() -> None:
+    (row,) = rows(1)
+    assert example_of(TEMPLATE, row) == FewShotExample("Text: money back please 0", "a")
+    assert example_of(TEMPLATE, row, "said").output == "said"

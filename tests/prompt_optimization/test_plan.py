@@ -1,0 +1,77 @@
+"""How rollouts are divided: never more than the cap, never less than nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollouts.errors import ConfigError
+from rollouts.prompt_optimization import MIPROConfig
+from rollouts.prompt_optimization.plan import make_plan
+
+CONFIGS = st.builds(
+    MIPROConfig,
+    num_trials=st.integers(1, 200),
+    minibatch_size=st.integers(1, 60),
+    top_k=st.integers(1, 8),
+    max_bootstrapped_demos=st.integers(0, 4),
+    full_eval_every=st.integers(0, 10),
+    optimize_demos=st.booleans(),
+)
+SIZES = st.tuples(st.integers(1, 500), st.integers(1, 500), st.integers(0, 500))
+
+
+@given(config=CONFIGS, sizes=SIZES, rollouts=st.integers(0, 20_000))
+def test_a_cap_is_kept_and_no_part_is_negative(config: MIPROConfig, sizes: tuple[int, int, int], rollouts: int) -> None:
+    plan = make_plan(config, train=sizes[0], val=sizes[1], test=sizes[2], rollouts=rollouts)
+    assert plan.total <= rollouts
+    parts = plan.to_json()
+    assert all(value >= 0 for value in parts.values())
+    assert (plan.bootstrap <= sizes[0], plan.val <= sizes[1], plan.test <= sizes[2]) == (True, True, True)
+    assert plan.trials <= config.num_trials
+    assert 1 <= plan.minibatch <= max(1, min(config.minibatch_size, plan.val))
+    assert rollouts == 0 or plan.val >= 1
+
+
+@given(config=CONFIGS, sizes=SIZES)
+def test_without_a_cap_everything_is_whole(config: MIPROConfig, sizes: tuple[int, int, int]) -> None:
+    plan = make_plan(config, train=sizes[0], val=sizes[1], test=sizes[2], rollouts=None)
+    assert (plan.val, plan.test, plan.trials) == (sizes[1], sizes[2], config.num_trials)
+    assert plan.minibatch == min(config.minibatch_size, sizes[1])
+    assert plan.bootstrap <= sizes[0]
+    assert (plan.bootstrap > 0) == (config.optimize_demos and config.max_bootstrapped_demos > 0)
+
+
+@given(config=CONFIGS, sizes=SIZES, rollouts=st.integers(1, 5000))
+def test_more_rollouts_never_shrink_what_is_measured(
+    config: MIPROConfig, sizes: tuple[int, int, int], rollouts: int
+) -> None:
+    def plan(n: int):  # type: ignore[no-untyped-def]
+        return make_plan(config, train=sizes[0], val=sizes[1], test=sizes[2], rollouts=n)
+
+    less, more = plan(rollouts), plan(rollouts * 2)
+    assert less.val <= more.val
+    assert less.test <= more.test
+    assert less.total <= more.total + less.minibatch * 2 + less.val
+
+
+@pytest.mark.parametrize("rollouts", [150, 400, 1000])
+def test_a_cap_is_used(rollouts: int) -> None:
+    plan = make_plan(MIPROConfig(), train=100, val=100, test=200, rollouts=rollouts)
+    assert plan.total >= 0.9 * rollouts
+    assert plan.trials >= 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_trials": 0}, "num_trials"),
+        ({"minibatch_size": 0}, "minibatch_size"),
+        ({"num_candidates": -1}, "num_candidates"),
+        ({"optimize_demos": False, "optimize_instructions": False}, "nothing to optimize"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, int], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        MIPROConfig(**settings)  # type: ignore[arg-type]
