@@ -47,7 +47,7 @@ class MiproTable(Table):
         None, "Most demonstrations taken from labelled rows.", shown="`num_demos`", ge=0
     )
     num_demo_sets: int = setting(
-        12, "Demonstration sets to choose from, beside none and your own.", aliases=("max_demo_sets",), ge=1
+        16, "Demonstration sets to choose from, beside none and your own.", aliases=("max_demo_sets",), ge=1
     )
     bootstrap_threshold: float = setting(
         1.0,

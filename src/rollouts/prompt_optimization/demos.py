@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rollouts.dtypes import FewShotExample, PromptTemplate, Sample, fill
 
 _MAX_LABELS = 100
+_MAX_POOL = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +98,27 @@ def _makers(
     count = min(limits.labelled, len(labelled))
     if count:
         groups = by_label(labelled)
+        full, half, most = (_size(count, share, len(groups)) for share in (1.0, 0.5, 0.75))
         if len(groups) > 1:
-            # Fewer can be better as long as every label is shown twice.
-            half = count // 2 if count // 2 >= 2 * len(groups) else count
-            makers.append(("balanced", lambda: examples(balanced(groups, count, rng))))
+            makers.append(("balanced", lambda: examples(balanced(groups, full, rng))))
             makers.append(("balanced", lambda: examples(balanced(groups, half, rng))))
-        makers.append(("nearest", lambda: examples(nearest(template, labelled, count, rng))))
-        makers.append(("labelled", lambda: examples(rng.sample(labelled, count))))
+        makers.append(("nearest", lambda: examples(nearest(template, groups, most, rng))))
+        if len(groups) > 1:
+            makers.append(("balanced", lambda: examples(balanced(groups, most, rng))))
+        makers.append(("labelled", lambda: examples(rng.sample(labelled, full))))
+        makers.append(("nearest", lambda: examples(nearest(template, groups, half, rng))))
     kept = min(limits.bootstrapped, len(successes))
     if kept:
         makers.insert(1, ("bootstrapped", lambda: rng.sample(successes, kept)))
         if count:
             makers.append(("mixed", lambda: _mixed(rng.sample(successes, kept), examples(labelled), count, rng)))
     return makers
+
+
+def _size(count: int, share: float, labels: int) -> int:
+    """A smaller set, which can be better and is always cheaper, as long as it shows every label twice."""
+    smaller = int(count * share)
+    return smaller if smaller >= max(1, 2 * labels) else count
 
 
 def _mixed(
@@ -149,13 +158,24 @@ def balanced(groups: Mapping[str, list[Sample]], count: int, rng: random.Random)
     return out
 
 
-def nearest(template: PromptTemplate, samples: Sequence[Sample], count: int, rng: random.Random) -> list[Sample]:
-    """Samples that stand near to as many others as possible: greedy facility location on word-vector similarity.
+def nearest(
+    template: PromptTemplate, groups: Mapping[str, list[Sample]], count: int, rng: random.Random
+) -> list[Sample]:
+    """Samples that stand near to as many others as possible, the same number of every label (within one).
 
-    Every training input is to have a near neighbour among the demonstrations. Works on a random two thirds of the
-    samples, so that each call gives another set; ends in random order.
+    Greedy facility location on word-vector similarity, label by label: every training input is to have a near neighbour
+    of its own label among the demonstrations. Works on a random two thirds of the samples, so that each call gives
+    another set.
     """
-    pool = rng.sample(samples, max(count, math.ceil(2 * len(samples) / 3)))[:400]
+    labels = rng.sample(list(groups), len(groups))
+    chosen = {
+        label: _central(template, groups[label], -(-(count - i) // len(labels)), rng) for i, label in enumerate(labels)
+    }
+    return balanced(chosen, count, rng)
+
+
+def _central(template: PromptTemplate, samples: Sequence[Sample], count: int, rng: random.Random) -> list[Sample]:
+    pool = rng.sample(samples, min(len(samples), max(count, math.ceil(2 * len(samples) / 3))))[:_MAX_POOL]
     vectors = _vectors([fill(template.user_template, sample.inputs) for sample in pool])
     similarity = [[_dot(a, b) for b in vectors] for a in vectors]
     covered = [0.0] * len(pool)
@@ -168,7 +188,6 @@ def nearest(template: PromptTemplate, samples: Sequence[Sample], count: int, rng
         best = max(range(len(pool)), key=gains.__getitem__)
         chosen.append(best)
         covered = [max(have, row) for have, row in zip(covered, similarity[best], strict=True)]
-    rng.shuffle(chosen)
     return [pool[i] for i in chosen]
 
 

@@ -26,10 +26,10 @@ async def finalists(
 ) -> PromptTemplate:
     """The leaders race on validation samples they have not seen; the best of them, or the start, is the winner.
 
-    A winner's estimate is never below the start's, which was scored on all validation samples. A candidate that breaks
-    a constraint on latency or cost is passed over, and an event says so.
+    The start races like any other, so a winner's estimate is never below the start's. A candidate that breaks a
+    constraint on latency or cost is passed over, and an event says so.
     """
-    finals = Finals(selector, start=space.start, top_k=plan.top_k, budget=_payable(study, plan))
+    finals = Finals(selector, top_k=plan.top_k, budget=_payable(study, plan))
     while not study.stopping and (cells := finals.ask()):
         selector.record(results_of(cells, await study.evaluate(pairs_of(space, val, cells), phase="validate")))
         finals.halve()

@@ -64,7 +64,7 @@ async def mipro(
     study.emit("plan", **plan.to_json())
 
     study.enter("bootstrap")
-    baseline = study.spawn(study.evaluate(_cells(start, data.val), phase="baseline"))
+    baseline = study.spawn(study.evaluate(_cells(start, data.val[: plan.baseline]), phase="baseline"))
     guard, context = _grounding(study, start, data, config)
     (demo_sets, attempted), instructions = await asyncio.gather(
         study.spawn(_demo_sets(study, start, data.train[: plan.bootstrap], data.train, config)),

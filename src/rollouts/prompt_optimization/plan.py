@@ -9,7 +9,9 @@ from typing import Any
 from rollouts.prompt_optimization.types import MIPROConfig
 
 _TEST_SHARE = 0.45
-_BASELINE_SHARE = 0.15
+_VAL_SHARE = 0.15
+_BASELINE_SHARE = 0.05
+_LEAST_BASELINE = 16
 _BOOTSTRAP_SHARE = 0.1
 _FINAL_SHARE = 0.45
 _LEAST_MINIBATCH = 6
@@ -19,12 +21,13 @@ _LEAST_MINIBATCH = 6
 class Plan:
     """Rollouts of each phase; `val` and `test` are how many samples of those splits are used.
 
-    baseline: the start on `val`. bootstrap: the start on training samples. search: `trials` x `minibatch`, and the
+    baseline: the start on as many samples of `val`. bootstrap: the start on training samples. search: `trials` x `minibatch`, and the
     race of the leaders at the end (`finals`). check: start and winner on `test` samples each.
     """
 
     val: int
     test: int
+    baseline: int
     bootstrap: int
     trials: int
     minibatch: int
@@ -34,7 +37,7 @@ class Plan:
     @property
     def total(self) -> int:
         """The most rollouts that the plan can take."""
-        return self.val + self.bootstrap + self.trials * self.minibatch + self.finals + 2 * self.test
+        return self.baseline + self.bootstrap + self.trials * self.minibatch + self.finals + 2 * self.test
 
     def without_bootstrap(self, unused: int) -> Plan:
         """The plan when `unused` rollouts of bootstrapping are not needed: the finals get them."""
@@ -47,9 +50,9 @@ class Plan:
 def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts: int | None) -> Plan:
     """A plan for splits of these sizes under a cap of `rollouts` (None: no cap).
 
-    Without a cap everything takes its full size. Under a cap, the final check may take 45 %, the baseline 15 % or all
-    validation samples if that is less, bootstrapping 10 %; the race of the finalists takes 45 % of the rest and the trials
-    what remains; minibatches shrink before trials are given up.
+    Without a cap everything takes its full size. Under a cap, the final check may take 45 % and bootstrapping 10 %; at
+    most 15 % of it are used as validation samples, and the baseline takes 5 %. The race of the finalists takes 45 % of
+    the rest and the trials what remains; minibatches shrink before trials are given up.
     """
     bootstrap = train if config.optimize_demos and config.max_bootstrapped_demos else 0
     if rollouts is None:
@@ -58,6 +61,7 @@ def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts:
         return Plan(
             val=val,
             test=test,
+            baseline=val,
             bootstrap=min(bootstrap, 4 * max(config.max_bootstrapped_demos, 16)),
             trials=config.num_trials,
             minibatch=trial_cells,
@@ -65,15 +69,17 @@ def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts:
             top_k=config.top_k,
         )
     test = min(test, int(rollouts * _TEST_SHARE / 2))
-    val = min(val, rollouts, max(2, int(rollouts * _BASELINE_SHARE)))
+    val = min(val, rollouts, max(2, int(rollouts * _VAL_SHARE)))
     bootstrap = min(bootstrap, int(rollouts * _BOOTSTRAP_SHARE))
-    search = max(0, rollouts - 2 * test - val - bootstrap)
+    baseline = min(val, max(_LEAST_BASELINE, int(rollouts * _BASELINE_SHARE)))
+    search = max(0, rollouts - 2 * test - baseline - bootstrap)
     finals = min(2 * config.top_k * val, int(search * _FINAL_SHARE))
     cells = search - finals
     minibatch = max(1, min(config.minibatch_size, val, max(_LEAST_MINIBATCH, cells // config.num_trials)))
     return Plan(
         val=val,
         test=test,
+        baseline=baseline,
         bootstrap=bootstrap,
         trials=min(config.num_trials, cells // minibatch),
         minibatch=minibatch,

@@ -99,7 +99,7 @@ async def search(
         if not rounds:
             break
         if not history:
-            await _record_start(selector, space, baseline, len(val))
+            await _record_start(selector, space, baseline, plan.baseline)
         cells, running = rounds.popleft()
         results = results_of(cells, await running)
         selector.tell(results)
@@ -110,7 +110,7 @@ async def search(
     if study.search_ended is None and (not plan.trials or (short and len(history) < plan.trials)):
         study.search_ended = "the rest of the budget is kept for validation and the final check"
     if not history:
-        await _record_start(selector, space, baseline, len(val))
+        await _record_start(selector, space, baseline, plan.baseline)
     return history
 
 

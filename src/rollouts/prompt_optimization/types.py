@@ -43,7 +43,7 @@ class MIPROConfig:
     val_seeds: tuple[int, ...] = ()
     test_seeds: tuple[int, ...] = ()
 
-    num_demo_sets: int = 12
+    num_demo_sets: int = 16
     full_eval_every: int = 0
     top_k: int = 3
     optimize_instructions: bool = True

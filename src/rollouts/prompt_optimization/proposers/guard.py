@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rollouts.dtypes import PromptTemplate, placeholders
+
+_REPEATED = 3
 
 
 class InstructionGuard:
     """Says why an instruction is refused, or None.
 
     Placeholders are a contract: exactly those of the starting instruction. Frozen spans stay word for word. Longer than
-    `max_tokens` is refused, and so is a text that quotes a whole training input, or one seen before (case and spaces
-    aside).
+    `max_tokens` is refused, and so is a text that quotes a whole training input, one seen before (case and spaces
+    aside), or one that repeats itself or holds the tags of a proposal.
     """
 
     def __init__(
@@ -44,6 +47,11 @@ class InstructionGuard:
         tokens = self._count(text)
         if tokens > self._max_tokens:
             return f"it has {tokens} tokens, more than the limit of {self._max_tokens}"
+        if "<instruction" in text.lower():
+            return "it holds the tags of the proposal's own format"
+        lines = Counter(line.strip() for line in text.splitlines() if line.strip())
+        if lines and max(lines.values()) >= _REPEATED:
+            return "it repeats itself"
         squeezed = _squeeze(text)
         if any(known in squeezed for known in self._inputs):
             return "it copies a whole training example"

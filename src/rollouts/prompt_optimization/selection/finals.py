@@ -20,10 +20,9 @@ class Finals:
     equal share of them where the budget does not reach.
     """
 
-    def __init__(self, selector: Selector, *, start: Candidate, top_k: int, budget: int) -> None:
+    def __init__(self, selector: Selector, *, top_k: int, budget: int) -> None:
         self._selector, self._top_k, self._left = selector, top_k, budget
-        ranking = [entry.candidate for entry in selector.ranking() if entry.candidate != start]
-        self.alive = ranking[: _FIELD * top_k]
+        self.alive: list[Candidate] = [entry.candidate for entry in selector.ranking()[: _FIELD * top_k]]
         rounds = math.ceil(math.log2(len(self.alive) / top_k)) if len(self.alive) > top_k else 0
         self._halvings = rounds
         self._per_round = budget // 2 // rounds if rounds else 0
