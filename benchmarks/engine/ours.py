@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+from benchmarks.engine.stopwatch import Stopwatch, Taken
 from rollouts.budget import Budget, Spend
 from rollouts.dtypes import Endpoint, Price, Program, PromptTemplate, Request, Response, Sample, Sampling, Usage
 from rollouts.evaluation import Cell, Task, summarise
@@ -52,24 +53,24 @@ class InProcessLLM:
         return estimate(text)
 
 
-def seconds_to_evaluate(questions: list[str], answer: str, llm: InProcessLLM, slots: int, directory: Path) -> float:
-    """Wall-clock seconds to evaluate all questions on a fresh store file, until everything is committed."""
+def evaluate_all(questions: list[str], answer: str, llm: InProcessLLM, slots: int, directory: Path) -> Taken:
+    """What it takes to evaluate all questions on a fresh store file, until everything is committed."""
 
-    async def evaluate() -> float:
+    async def evaluate() -> Taken:
         store = open_store(directory / f"{time.time_ns()}.db")
         options = StudyOptions(budget=CAPS, store=store, slots=slots, providers={ENDPOINT.name: llm}, method="evaluate")
         study = open_study(Task(endpoint=ENDPOINT, score_fn=exact_match()), [], options)
         program = Program.single(TEMPLATE)
-        start = time.perf_counter()
+        watch = Stopwatch()
         samples = [Sample(inputs={"question": text}, ground_truth=answer, id=text) for text in questions]
         evaluations = await study.evaluate([Cell(program, sample) for sample in samples], phase="benchmark")
         store.flush()
-        seconds = time.perf_counter() - start
+        taken = watch.taken()
         summary = summarise(evaluations)
         if summary.scored != len(questions) or summary.mean != 1.0:
             raise RuntimeError(f"the benchmark is broken: {summary}")
         await study.close("done")
         store.close()
-        return seconds
+        return taken
 
     return asyncio.run(evaluate())

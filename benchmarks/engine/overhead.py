@@ -2,31 +2,50 @@
 
 The model answers at once, in this process, so all the time is the engine's. Ours has everything on: an SQLite file,
 caps on every resource with durable authorisation, cache, retries, rate limit, one call per rollout, exact match. DSPy
-is `dspy.Evaluate` over `dspy.Predict("question -> answer")` with its cache off. The two take turns.
+is `dspy.Evaluate` over `dspy.Predict("question -> answer")` with its cache off. The two take turns; of each the best
+round counts. CPU is that of the whole process, all threads included: it says more on a machine that others use too.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.engine import ours, peer
+from benchmarks.engine.stopwatch import Taken, best_of
 
 ANSWER = "yes"
 
 
-def best_ms_per_call(measures: list[Callable[[], float]], calls: int, rounds: int) -> list[float]:
-    """Of each of `measures` the best round, in milliseconds per call; one round is all of them in turn."""
-    best = [float("inf")] * len(measures)
-    for _ in range(rounds):
-        for place, measure in enumerate(measures):
-            gc.collect()
-            best[place] = min(best[place], measure() / calls * 1e3)
-    return best
+def measure(calls: int, slots: int, rounds: int, with_peer: bool, directory: Path) -> dict[str, float]:
+    """Milliseconds per call at one size."""
+    questions = [f"Is the number {number} even?" for number in range(calls)]
+    llm = ours.InProcessLLM(ANSWER)
+    measures: dict[str, Callable[[], Taken]] = {
+        "ours": lambda: ours.evaluate_all(questions, ANSWER, llm, slots, directory)
+    }
+    if with_peer:
+        measures["dspy"] = lambda: peer.evaluate_all(questions, ANSWER, slots)
+    result: dict[str, float] = {"calls": calls}
+    for name, best in best_of(measures, rounds).items():
+        result[f"{name}_ms"] = round(best.wall / calls * 1e3, 4)
+        result[f"{name}_cpu_ms"] = round(best.cpu / calls * 1e3, 4)
+    return result
+
+
+def line(result: dict[str, float]) -> str:
+    """One result in words."""
+    text = f"{result['calls']:>7,} calls: ours {result['ours_ms']:.3f} ms per call (CPU {result['ours_cpu_ms']:.3f})"
+    if "dspy_ms" not in result:
+        return text
+    ratio, cpu_ratio = result["ours_ms"] / result["dspy_ms"], result["ours_cpu_ms"] / result["dspy_cpu_ms"]
+    return (
+        f"{text}, dspy {result['dspy_ms']:.3f} ms (CPU {result['dspy_cpu_ms']:.3f}), "
+        f"ratio {ratio:.2f} (CPU {cpu_ratio:.2f})"
+    )
 
 
 def main() -> None:
@@ -37,29 +56,12 @@ def main() -> None:
     parser.add_argument("--no-peer", action="store_true", help="measure ours only")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    with_peer = peer.available() and not options.no_peer
-    print(f"compared with dspy {peer.version()}" if with_peer else peer.SKIPPED)
+    with_peer = peer.wanted(options.no_peer)
     results = []
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+    with tempfile.TemporaryDirectory() as directory:
         for calls in map(int, options.calls.split(",")):
-            questions = [f"Is the number {number} even?" for number in range(calls)]
-            llm = ours.InProcessLLM(ANSWER)
-
-            def measure_ours(questions: list[str] = questions, llm: ours.InProcessLLM = llm) -> float:
-                return ours.seconds_to_evaluate(questions, ANSWER, llm, options.slots, directory)
-
-            def measure_peer(questions: list[str] = questions) -> float:
-                return peer.seconds_to_evaluate(questions, ANSWER, options.slots)
-
-            measures = [measure_ours, measure_peer] if with_peer else [measure_ours]
-            best = best_ms_per_call(measures, calls, options.rounds)
-            result: dict[str, float] = {"calls": calls, "ours_ms": round(best[0], 4)}
-            line = f"{calls:>7,} calls: ours {best[0]:.3f} ms per call"
-            if with_peer:
-                result |= {"dspy_ms": round(best[1], 4), "ratio": round(best[0] / best[1], 3)}
-                line += f", dspy {best[1]:.3f} ms, ratio {best[0] / best[1]:.2f}"
-            print(line, flush=True)
+            result = measure(calls, options.slots, options.rounds, with_peer, Path(directory))
+            print(line(result), flush=True)
             results.append(result)
     if options.json is not None:
         options.json.write_text(json.dumps({"dspy": peer.version() if with_peer else None, "overhead": results}))

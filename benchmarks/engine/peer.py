@@ -1,4 +1,4 @@
-"""DSPy's side of the comparisons, with its cache off. All here needs `dspy`; ask `available` first."""
+"""DSPy's side of the comparisons, with its cache off. All here needs `dspy`; ask `wanted` first."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-SKIPPED = "dspy is not installed, so there is no comparison: see benchmarks/README.md for how to install it"
+from benchmarks.engine.stopwatch import Stopwatch, Taken
 
 
-def available() -> bool:
-    """Whether DSPy can be compared with."""
-    return importlib.util.find_spec("dspy") is not None
+def wanted(skip: bool) -> bool:
+    """Whether to compare with DSPy: not when told to skip it, nor when it is not there. Says which."""
+    if skip:
+        print("dspy is left out")
+        return False
+    if importlib.util.find_spec("dspy") is None:
+        print("dspy is not installed, so nothing is compared: benchmarks/README.md says how to install it")
+        return False
+    print(f"compared with dspy {version()}")
+    return True
 
 
 def version() -> str:
@@ -67,10 +74,10 @@ def fields(**values: str) -> str:
     return "\n\n".join([*parts, "[[ ## completed ## ]]"])
 
 
-def seconds_to_evaluate(
+def evaluate_all(
     questions: list[str], answer: str, threads: int, latency: Callable[[str], float] | None = None
-) -> float:
-    """Wall-clock seconds of `dspy.Evaluate` over all questions."""
+) -> Taken:
+    """What `dspy.Evaluate` takes for all questions."""
     dspy = load()
     said = fields(answer=answer)
     lm = make_lm(lambda _: said, latency)
@@ -80,11 +87,11 @@ def seconds_to_evaluate(
         return bool(prediction.answer == example.answer)
 
     with dspy.context(lm=lm):
-        start = time.perf_counter()
+        watch = Stopwatch()
         rows = [dspy.Example(question=text, answer=answer).with_inputs("question") for text in questions]
         evaluate = dspy.Evaluate(devset=rows, metric=matches, num_threads=threads, display_progress=False)
         score = evaluate(program).score
-        seconds = time.perf_counter() - start
+        taken = watch.taken()
     if score != 100.0:
         raise RuntimeError(f"the benchmark is broken: dspy scored {score}")
-    return seconds
+    return taken

@@ -65,3 +65,32 @@ def test_a_commit_that_fails_authorises_nothing() -> None:
         with pytest.raises(StoreError):
             authorisation.cover(Spend(calls=1))
     assert authorisation.authorised == Spend()
+
+
+def commits_of(gap_s: float, calls: int, budget: Budget) -> list[int]:
+    """How much headroom each commit of a run left when a call is made every `gap_s` seconds."""
+    now, headrooms, ledger = 0.0, [], Ledger(budget)
+
+    def commit(bound: Spend) -> None:
+        headrooms.append(bound.calls - ledger.committed.calls)
+
+    authorisation = Authorisation(ledger, commit, now=lambda: now)
+    for _ in range(calls):
+        now += gap_s
+        reservation = ledger.reserve(Spend(calls=1))
+        authorisation.cover(Spend(calls=1))
+        ledger.settle(reservation, Spend(calls=1))
+    return headrooms
+
+
+def test_fast_calls_commit_in_longer_steps_and_slow_ones_do_not() -> None:
+    budget = Budget(max_calls=1_000_000)
+    fast, slow = commits_of(0.0002, 4000, budget), commits_of(0.05, 4000, budget)
+    assert fast[:5] == [16, 32, 65, 131, 263]
+    assert len(fast) < 20 < len(slow)
+    assert all(headroom <= 16 + 4000 // 32 for headroom in slow)
+
+
+def test_long_steps_stay_within_a_sixteenth_of_what_is_left() -> None:
+    headrooms = commits_of(0.0002, 1000, Budget(max_calls=1000))
+    assert max(headrooms) <= 1000 // 16 + 1000 // 32

@@ -125,7 +125,7 @@ class World:
         if words[0] == "serve-model" or (not self.model and (demo or _MODEL.search(" ".join(["", *words, ""])))):
             return
         if demo and "--budget" not in words:
-            words = [*words, "--budget", "60"]  # the whole demo takes minutes
+            words = [*words, "--budget", "20"]  # the whole demo takes minutes
         out, errors = io.StringIO(), io.StringIO()
         self._patch.setattr("sys.stdin", io.StringIO("\n" * 20))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):

@@ -62,13 +62,27 @@ def run_full_window(limiter: ConcurrencyLimiter) -> None:
         limiter.failed()
 
 
-def test_it_grows_by_one_per_full_window_up_to_the_slots() -> None:
+def test_until_the_first_refusal_it_grows_by_one_per_success_while_the_window_is_full() -> None:
+    limiter = ConcurrencyLimiter(64)
+    tickets = [limiter.start() for _ in range(20)]
+    for expected in range(21, 41):
+        limiter.succeeded(tickets.pop(0))
+        assert limiter.limit == expected
+        tickets += [limiter.start(), limiter.start()]
+    limiter.succeeded(tickets.pop())
+    limiter.succeeded(tickets.pop())  # the window was not full
+    assert limiter.limit == 41
+
+
+def test_after_a_refusal_it_grows_by_one_per_full_window_up_to_the_slots() -> None:
     limiter = ConcurrencyLimiter(24)
+    limiter.refused(limiter.start(), 0.0, None)
+    assert limiter.limit == 16
     limits = []
-    for _ in range(6):
+    for _ in range(10):
         run_full_window(limiter)
         limits.append(limiter.limit)
-    assert limits == [21, 22, 23, 24, 24, 24]
+    assert limits == [17, 18, 19, 20, 21, 22, 23, 24, 24, 24]
 
 
 def test_an_idle_limiter_learns_nothing() -> None:

