@@ -12,7 +12,6 @@ from collections.abc import Callable
 from rollouts.budget.ledger import Ledger
 from rollouts.budget.limits import Spend
 
-
 _SOON_S = 0.1
 _LONGEST_STRIDE = 16
 

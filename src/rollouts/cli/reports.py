@@ -141,7 +141,7 @@ def show_estimate(console: Console, job: Job, guess: Estimate, problems: list[st
     console.print(f"Job {job.options.name!r}: {job.options.method} on {endpoint.name}, proposer {job.proposer.name}")
     console.print(f"Rows: {len(data.train)} train, {len(data.val)} validation, {len(data.test)} test")
     plan = guess.plan
-    console.print(f"Plan: {plan.trials} trials of {plan.minibatch} rows, then {plan.top_k} finalists on all {plan.val}")
+    console.print(f"Plan: {plan.trials} trials of {plan.minibatch} rows, then {plan.finals} for the finalists")
     table = Table(title="Estimate (nothing was called)", title_justify="left")
     for column in ("phase", "rollouts", "calls", "tokens", "at most", "dollars", "at most "):
         table.add_column(column, justify="left" if column == "phase" else "right")

@@ -88,7 +88,7 @@ def estimate(job: Job) -> Estimate:
         rollouts=job.options.budget.max_rollouts,
     )
     phases = [
-        _rollouts(job, "baseline", plan.val, 0.0),
+        _rollouts(job, "baseline", plan.baseline, 0.0),
         _rollouts(job, "bootstrap", plan.bootstrap, 0.0),
         _rollouts(job, "search", plan.trials * plan.minibatch, _USUAL_DEMOS),
         _rollouts(job, "validate", plan.finals, _USUAL_DEMOS),

@@ -21,8 +21,8 @@ _LEAST_MINIBATCH = 6
 class Plan:
     """Rollouts of each phase; `val` and `test` are how many samples of those splits are used.
 
-    baseline: the start on as many samples of `val`. bootstrap: the start on training samples. search: `trials` x `minibatch`, and the
-    race of the leaders at the end (`finals`). check: start and winner on `test` samples each.
+    baseline: the start on as many samples of `val`. bootstrap: the start on training samples. search: `trials` x
+    `minibatch`, and the race of the leaders at the end (`finals`). check: start and winner on `test` samples each.
     """
 
     val: int

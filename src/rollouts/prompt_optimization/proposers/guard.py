@@ -47,10 +47,13 @@ class InstructionGuard:
         tokens = self._count(text)
         if tokens > self._max_tokens:
             return f"it has {tokens} tokens, more than the limit of {self._max_tokens}"
+        return self._form(text)
+
+    def _form(self, text: str) -> str | None:
         if "<instruction" in text.lower():
             return "it holds the tags of the proposal's own format"
         lines = Counter(line.strip() for line in text.splitlines() if line.strip())
-        if lines and max(lines.values()) >= _REPEATED:
+        if max(lines.values()) >= _REPEATED:
             return "it repeats itself"
         squeezed = _squeeze(text)
         if any(known in squeezed for known in self._inputs):
