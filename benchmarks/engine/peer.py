@@ -6,11 +6,12 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.engine.stopwatch import Stopwatch, Taken
 
@@ -46,19 +47,19 @@ def load() -> Any:
 def make_lm(reply: Callable[[str], str], latency: Callable[[str], float] | None = None) -> Any:
     """An LM in this process: `reply` and `latency` (slept by the calling thread) are functions of the prompt's text.
 
-    `intervals` gets the start and the end of every call that waited.
+    `waits` gets the seconds of every wait.
     """
     dspy = load()
 
     class InProcessLM(dspy.BaseLM):  # type: ignore[name-defined, misc]
-        intervals: list[tuple[float, float]] = []
+        waits: ClassVar[list[float]] = []
 
         def forward(self, prompt: Any = None, messages: Any = None, **_: Any) -> Any:
             text = prompt or "\n".join(str(message["content"]) for message in messages)
             if latency is not None:
                 start = time.perf_counter()
                 time.sleep(latency(text))
-                self.intervals.append((start, time.perf_counter()))
+                self.waits.append(time.perf_counter() - start)
             message = SimpleNamespace(content=reply(text))
             usage = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
             return SimpleNamespace(
@@ -66,6 +67,12 @@ def make_lm(reply: Callable[[str], str], latency: Callable[[str], float] | None 
             )
 
     return InProcessLM("fake", cache=False, temperature=0.0, max_tokens=16)
+
+
+def asked_fields(text: str) -> list[str]:
+    """The output fields that the chat adapter asks for at the end of a prompt."""
+    names = re.findall(r"\[\[ ## (\w+) ## \]\]", text[text.rfind("Respond with the corresponding output fields") :])
+    return [name for name in names if name != "completed"]
 
 
 def fields(**values: str) -> str:

@@ -14,7 +14,7 @@ from rollouts.llm.pricing import cost_micros, price_of, require_price
 from rollouts.llm.tokens import estimate as tokens_of
 from rollouts.llm.tokens import upper_bound
 from rollouts.prompt_optimization.demos import example_of
-from rollouts.prompt_optimization.plan import Plan, make_plan
+from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
 
 _USUAL_DEMOS = 0.5
 """Demonstration sets come in several sizes; half of the largest is about the mean of a search."""
@@ -85,7 +85,7 @@ def estimate(job: Job) -> Estimate:
         train=len(data.train),
         val=len(data.val),
         test=len(data.test),
-        rollouts=job.options.budget.max_rollouts,
+        rollouts=affordable(job.options.budget, _usual_rollout(job), config.num_candidates),
     )
     phases = [
         _rollouts(job, "baseline", plan.baseline, 0.0),
@@ -99,6 +99,12 @@ def estimate(job: Job) -> Estimate:
     if config.optimize_instructions and config.num_candidates:
         phases.append(_proposals(job))
     return Estimate(plan=plan, phases=tuple(phase for phase in phases if phase.calls))
+
+
+def _usual_rollout(job: Job) -> Spend:
+    usual = _rollouts(job, "search", 1, _USUAL_DEMOS)
+    judged = 1 + (len(job.others) > 1)
+    return Spend(tokens=usual.tokens, micros=round(1e6 * (usual.usd or 0)), calls=judged, rollouts=1)
 
 
 def check_models(job: Job) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from rollouts.budget import Spend
 from rollouts.datasets import describe
 from rollouts.dtypes import (
     Endpoint,
@@ -24,7 +25,7 @@ from rollouts.evaluation import Cell, Task
 from rollouts.prompt_optimization.bootstrap import bootstrap_demos, collect_successes
 from rollouts.prompt_optimization.demos import DemoLimits, DemoSet, build_demo_sets, example_of
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
-from rollouts.prompt_optimization.plan import Plan, make_plan
+from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
 from rollouts.prompt_optimization.proposers import (
     InstructionGuard,
     LLMProposer,
@@ -58,7 +59,7 @@ async def mipro(
         train=len(data.train),
         val=len(data.val),
         test=len(data.test),
-        rollouts=study.options.budget.max_rollouts,
+        rollouts=affordable(study.options.budget, _usual(study, start, data.train, config), config.num_candidates),
     )
     data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
     study.emit("plan", **plan.to_json())
@@ -95,6 +96,13 @@ async def mipro(
 def _cells(template: PromptTemplate, samples: Sequence[Sample]) -> list[Cell]:
     program = Program.single(template)
     return [Cell(program, sample) for sample in samples]
+
+
+def _usual(study: Study, start: PromptTemplate, train: Sequence[Sample], config: MIPROConfig) -> Spend:
+    """What a rollout of a typical candidate takes: the start with as many demonstrations as are allowed."""
+    shown = [sample for sample in train if sample.ground_truth is not None] if config.optimize_demos else []
+    demos = tuple(example_of(start, sample) for sample in shown[: config.max_labeled_demos])
+    return study.usual_rollout(start.replace(few_shot_examples=demos or start.few_shot_examples), train[-1])
 
 
 def _settings(config: MIPROConfig, plan: Plan) -> SelectorSettings:

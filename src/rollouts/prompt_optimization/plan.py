@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rollouts.budget import Budget, Spend
 from rollouts.prompt_optimization.types import MIPROConfig
 
 _TEST_SHARE = 0.45
 _VAL_SHARE = 0.15
 _BASELINE_SHARE = 0.05
 _LEAST_BASELINE = 16
+_KEPT = 0.9
 _BOOTSTRAP_SHARE = 0.1
 _FINAL_SHARE = 0.45
 _LEAST_MINIBATCH = 6
@@ -45,6 +47,23 @@ class Plan:
 
     def to_json(self) -> Mapping[str, Any]:
         return {**asdict(self), "total": self.total}
+
+
+def affordable(budget: Budget, rollout: Spend, proposals: int) -> int | None:
+    """The most rollouts that all caps on rollouts, calls, tokens and money pay for; None without such a cap.
+
+    `rollout` is what one usually takes; a proposal is taken to cost two of them. A tenth is kept back, because the next
+    call must always fit with its worst case.
+    """
+    counts = [] if budget.max_rollouts is None else [budget.max_rollouts]
+    for cap, usual in (
+        (budget.max_calls, rollout.calls),
+        (budget.max_tokens, rollout.tokens),
+        (budget.max_micros, rollout.micros),
+    ):
+        if cap is not None and usual:
+            counts.append(max(0, int(cap * _KEPT / usual) - 2 * proposals))
+    return min(counts, default=None)
 
 
 def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts: int | None) -> Plan:

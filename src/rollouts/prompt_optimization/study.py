@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from rollouts.budget import Budget, Constraints, Ledger, Spend
-from rollouts.dtypes import Endpoint, Evaluation, PromptTemplate, Request, Response
+from rollouts.dtypes import Endpoint, Evaluation, PromptTemplate, Request, Response, Sample, render
 from rollouts.errors import BudgetExhausted, RolloutsError
 from rollouts.evaluation import Cell, Evaluator, FailureLimit, Paid, Task
 from rollouts.executors import LocalExecutor
@@ -28,6 +28,7 @@ from rollouts.store.base import EventRow, RunRow, Store
 T = TypeVar("T")
 Listener = Callable[[str, Mapping[str, Any]], None]
 DEFAULT_SLOTS = 16
+_ANSWER_FRAME, _MESSAGE_FRAME = 8, 5
 _CHECK_MARGIN = 1.1
 
 
@@ -68,9 +69,9 @@ class Study:
         clients: Mapping[str, Client],
         options: StudyOptions,
         store: Store,
-        count_tokens: Callable[[str], int],
+        provider: Provider,
     ) -> None:
-        self._count_tokens = count_tokens
+        self._provider = provider
         self.run_id, self.options, self.store = run_id, options, store
         self.evaluator, self._clients = evaluator, clients
         self.ledger = evaluator.ledger
@@ -124,7 +125,19 @@ class Study:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` for the task's model: exact where its tokenizer is known, else an estimate."""
-        return self._count_tokens(text)
+        return self._provider.count_tokens(text)
+
+    def usual_rollout(self, template: PromptTemplate, sample: Sample) -> Spend:
+        """What one call of `template` on `sample` usually takes: its tokens as counted, an answer as long as the ground
+        truth, the price of the worst case for both."""
+        endpoint = self.evaluator.task.endpoint
+        messages = render(template, sample.inputs)
+        answer = self.count_tokens(str(sample.ground_truth or "")) + _ANSWER_FRAME
+        tokens = sum(self.count_tokens(message.content) + _MESSAGE_FRAME for message in messages)
+        tokens += min(endpoint.sampling.max_tokens, answer)
+        worst = self._provider.worst_case(Request(endpoint=endpoint, messages=messages))
+        micros = -(-worst.micros * tokens // worst.tokens) if worst.tokens else worst.micros
+        return Spend(tokens=tokens, micros=min(micros, worst.micros), calls=1, rollouts=1)
 
     def fits(self, template: PromptTemplate) -> bool:
         """Whether the prompt without its sample is within `Constraints.max_prompt_tokens`."""
@@ -259,7 +272,7 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
             clients=clients,
             options=options,
             store=store,
-            count_tokens=providers[task.endpoint.connection].count_tokens,
+            provider=providers[task.endpoint.connection],
         )
     except BaseException as error:
         store.update_run(run.id, status="failed", summary={"error": str(error)})
