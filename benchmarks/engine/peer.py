@@ -47,7 +47,7 @@ def load() -> Any:
 def make_lm(reply: Callable[[str], str], latency: Callable[[str], float] | None = None) -> Any:
     """An LM in this process: `reply` and `latency` (slept by the calling thread) are functions of the prompt's text.
 
-    `waits` gets the seconds of every wait.
+    `waits` gets the latency of every call.
     """
     dspy = load()
 
@@ -57,9 +57,9 @@ def make_lm(reply: Callable[[str], str], latency: Callable[[str], float] | None 
         def forward(self, prompt: Any = None, messages: Any = None, **_: Any) -> Any:
             text = prompt or "\n".join(str(message["content"]) for message in messages)
             if latency is not None:
-                start = time.perf_counter()
-                time.sleep(latency(text))
-                self.waits.append(time.perf_counter() - start)
+                seconds = latency(text)
+                self.waits.append(seconds)
+                time.sleep(seconds)
             message = SimpleNamespace(content=reply(text))
             usage = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
             return SimpleNamespace(

@@ -1,6 +1,6 @@
 """How busy a whole MIPRO run keeps its slots: `python -m benchmarks.engine.slots [--slots 16] [--trials 60]`.
 
-Slot use is the seconds spent in model calls, divided by slots times the wall-clock time of the run: proposals,
+Slot use is the latencies of all model calls together, divided by slots times the wall-clock time of the run: proposals,
 bootstrap, search, and for ours also the final check. Two laws of latency: always 50 ms, and a heavy tail (log-normal,
 median 30 ms, sigma 1). Both optimizers get the same rows (the built-in ticket data), as many trials of as many samples,
 candidates and demonstrations, and a model in this process whose latency is drawn by the same law.
@@ -12,9 +12,11 @@ import argparse
 import asyncio
 import hashlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,7 @@ def dspys(law: LatencyLaw, slots: int, trials: int, seed: int, _: Path) -> float
         return bool(prediction.route == example.route)
 
     lm = peer.make_lm(reply, lambda text: law(_uniform(text)))
-    with dspy.context(lm=lm):
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere), dspy.context(lm=lm):
         optimizer = dspy.MIPROv2(
             metric=matches,
             auto=None,

@@ -67,9 +67,9 @@ def test_tickets_come_with_the_package() -> None:
     samples = load(DatasetSpec(path="tickets"))
     assert len(samples) > 300
     assert all(set(sample.inputs) == {"ticket"} and sample.ground_truth for sample in samples)
-    mapped = load(DatasetSpec(path="tickets", inputs={"query": "ticket"}, labels=["billing"], limit=5))
+    mapped = load(DatasetSpec(path="tickets", inputs={"query": "ticket"}, labels=["invoice_copy"], limit=5))
     assert len(mapped) == 5
-    assert {sample.ground_truth for sample in mapped} == {"billing"}
+    assert {sample.ground_truth for sample in mapped} == {"invoice_copy"}
     with pytest.raises(DataError, match="tickets@test: has no splits"):
         load(DatasetSpec(path="tickets@test"))
 

@@ -13,19 +13,18 @@ from itertools import combinations
 import pytest
 
 COLUMNS = ["id", "ticket", "route", "difficulty"]
-SHARES = {"easy": (0.45, 0.55), "medium": (0.30, 0.40), "hard": (0.10, 0.20)}
+SHARES = {"easy": (0.55, 0.65), "medium": (0.20, 0.30), "hard": (0.10, 0.20)}
 
-# A route counts as named when a word of the ticket starts with one of its stems.
-STEMS = {
-    "billing": r"bill",
-    "bugs": r"bugs?\b|buggy",
-    "cancel": r"cancel",
-    "login": r"log(?:ged|ging|s)?[ -]?(?:in|out|on)\b",
-    "privacy": r"priva",
-    "refunds": r"refund",
-    "sales": r"sales?\b",
-    "shipping": r"ship(?:s|p|m|\b)",
-}
+ROUTES = (
+    "broken_item",
+    "cancel_order",
+    "change_address",
+    "invoice_copy",
+    "late_delivery",
+    "password_reset",
+    "payment_failed",
+    "refund_status",
+)
 
 EMAIL = re.compile(r"\S+@\S+")
 URL = re.compile(r"https?://|www\.|\b\w+\.(?:com|net|org|io|de|uk)\b", re.IGNORECASE)
@@ -88,7 +87,7 @@ def test_enough_rows_and_balanced_routes(rows):
     assert len(counts) >= 6
     assert min(counts.values()) >= 50
     assert max(counts.values()) - min(counts.values()) <= 5
-    assert set(counts) == set(STEMS)
+    assert set(counts) == set(ROUTES)
 
 
 def test_difficulty_shares(rows):
@@ -98,14 +97,14 @@ def test_difficulty_shares(rows):
         assert low <= counts[name] / len(rows) <= high, name
     # Every route holds every difficulty.
     cells = Counter((row["route"], row["difficulty"]) for row in rows)
-    assert all(cells[route, name] >= 5 for route in STEMS for name in SHARES)
+    assert all(cells[route, name] >= 5 for route in ROUTES for name in SHARES)
 
 
 def test_length_varies(rows):
     lengths = sorted(len(row["ticket"].split()) for row in rows)
-    assert lengths[0] == 3
-    assert 50 <= lengths[-1] <= 60
-    assert 10 <= lengths[len(lengths) // 2] <= 20
+    assert lengths[0] <= 5
+    assert lengths[-1] >= 20
+    assert 8 <= lengths[len(lengths) // 2] <= 14
 
 
 def test_no_duplicate_text(rows):
@@ -131,9 +130,9 @@ def test_no_shared_six_word_run(rows):
             assert owner.setdefault(run, row["id"]) == row["id"], (run, owner[run], row["id"])
 
 
-@pytest.mark.parametrize("route", sorted(STEMS))
+@pytest.mark.parametrize("route", ROUTES)
 def test_route_is_rarely_named_in_its_own_tickets(rows, route):
-    pattern = re.compile(rf"\b(?:{STEMS[route]})", re.IGNORECASE)
+    pattern = re.compile(route.replace("_", "[ _-]?"), re.IGNORECASE)
     own = [row["ticket"] for row in rows if row["route"] == route]
     named = [text for text in own if pattern.search(text)]
     assert len(named) <= 0.2 * len(own), named

@@ -7,6 +7,7 @@ was reserved for it. Amounts are integers, so nothing is lost to rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rollouts.budget.limits import Budget, Spend
 from rollouts.errors import BudgetExhausted
@@ -47,9 +48,10 @@ class Ledger:
         self._spent: dict[str, int] = {name: getattr(start, name) for name in _RESOURCES}
         self._reserved: dict[str, int] = dict.fromkeys(_RESOURCES, 0)
         self._seconds = start.seconds
-        self._phases: dict[str, Spend] = {}
+        # Lists in the order of `_RESOURCES`, then the seconds: added to at every call, where a Spend would be costly.
+        self._phases: dict[str, list[Any]] = {}
         if start != Spend():
-            self._phases["earlier"] = start
+            self._phases["earlier"] = [start.micros, start.tokens, start.calls, start.rollouts, start.seconds]
 
     def reserve(self, worst: Spend, *, phase: str = "task") -> Reservation:
         """Sets `worst` aside or raises `BudgetExhausted`, all resources or none."""
@@ -81,9 +83,14 @@ class Ledger:
         spent["calls"] += actual.calls
         spent["rollouts"] += actual.rollouts
         self._seconds += actual.seconds
-        phase = reservation.phase
-        known = self._phases.get(phase)
-        self._phases[phase] = actual if known is None else known + actual
+        phase = self._phases.get(reservation.phase)
+        if phase is None:
+            phase = self._phases[reservation.phase] = [0, 0, 0, 0, 0.0]
+        phase[0] += actual.micros
+        phase[1] += actual.tokens
+        phase[2] += actual.calls
+        phase[3] += actual.rollouts
+        phase[4] += actual.seconds
 
     def release(self, reservation: Reservation) -> None:
         """Gives a reservation back: nothing was sent."""
@@ -130,4 +137,5 @@ class Ledger:
     @property
     def by_phase(self) -> Mapping[str, Spend]:
         """What each phase spent in this process; earlier processes stand under `earlier`."""
-        return dict(self._phases)
+        names = (*_RESOURCES, "seconds")
+        return {phase: Spend(**dict(zip(names, amounts, strict=True))) for phase, amounts in self._phases.items()}

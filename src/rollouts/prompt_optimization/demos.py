@@ -5,6 +5,7 @@ Every set is fixed for all samples, so that a candidate's prompt is one text tha
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import Counter, defaultdict
@@ -98,13 +99,14 @@ def _makers(
     count = min(limits.labelled, len(labelled))
     if count:
         groups = by_label(labelled)
-        full, half, most = (_size(count, share, len(groups)) for share in (1.0, 0.5, 0.75))
+        full, half = count, _size(count, 0.5, len(groups))
         if len(groups) > 1:
-            makers.append(("balanced", lambda: examples(balanced(groups, full, rng))))
-            makers.append(("balanced", lambda: examples(balanced(groups, half, rng))))
-        makers.append(("nearest", lambda: examples(nearest(template, groups, most, rng))))
+            ends = itertools.cycle(rng.sample(list(groups), len(groups)))
+            makers.append(("balanced", lambda: examples(balanced(groups, full, rng, last=next(ends)))))
+            makers.append(("balanced", lambda: examples(balanced(groups, half, rng, last=next(ends)))))
+        makers.append(("nearest", lambda: examples(nearest(template, groups, full, rng))))
         if len(groups) > 1:
-            makers.append(("balanced", lambda: examples(balanced(groups, most, rng))))
+            makers.append(("balanced", lambda: examples(balanced(groups, full, rng, last=next(ends)))))
         makers.append(("labelled", lambda: examples(rng.sample(labelled, full))))
         makers.append(("nearest", lambda: examples(nearest(template, groups, half, rng))))
     kept = min(limits.bootstrapped, len(successes))
@@ -143,8 +145,14 @@ def by_label(samples: Sequence[Sample]) -> Mapping[str, list[Sample]]:
     return dict(sorted(groups.items()))
 
 
-def balanced(groups: Mapping[str, list[Sample]], count: int, rng: random.Random) -> list[Sample]:
-    """`count` samples, the same number of every label (within one), no two neighbours of one label where possible."""
+def balanced(
+    groups: Mapping[str, list[Sample]], count: int, rng: random.Random, *, last: str | None = None
+) -> list[Sample]:
+    """`count` samples, the same number of every label (within one), no two neighbours of one label where possible.
+
+    `last` is the label of the last sample: models lean towards what they saw last, or towards what follows it in a
+    regular order, so sets that differ in it are worth trying.
+    """
     shuffled = {label: rng.sample(rows, len(rows)) for label, rows in groups.items()}
     out: list[Sample] = []
     while len(out) < count:
@@ -155,7 +163,8 @@ def balanced(groups: Mapping[str, list[Sample]], count: int, rng: random.Random)
         if out and len(labels) > 1 and str(out[-1].ground_truth) == labels[0]:
             labels.append(labels.pop(0))
         out.extend(shuffled[label].pop() for label in labels[: count - len(out)])
-    return out
+    ends = [i for i, sample in enumerate(out) if str(sample.ground_truth) == last]
+    return out[ends[-1] + 1 :] + out[: ends[-1] + 1] if ends else out
 
 
 def nearest(

@@ -21,7 +21,7 @@ from rollouts.store.locks import AdvisoryLocks, FileLocks, Locks
 from rollouts.store.migrate import bring_up_to_date
 
 _INSERT_SIZES = (64, 16, 4, 1)
-_LOOKUP_SIZES = (1, 16, 256)
+_LOOKUP_SIZES = (1, 4, 16, 64, 256)
 
 
 class Database:
