@@ -141,7 +141,8 @@ async def evaluate_sample(
 
     `clients` maps `endpoint.connection` to a client; `key` is the rollout's key where it is known already. What goes
     wrong with this rollout (a call, the metric, the time limit) becomes the evaluation's `failure`; `BudgetExhausted`
-    becomes a failure of stage `budget`, which means that the rollout did not take place. Errors that every rollout would meet (`FATAL`) are raised.
+    becomes a failure of stage `budget`, which means that the rollout did not take place. Errors that every rollout
+    would meet (`FATAL`) are raised.
     """
     if isinstance(program, PromptTemplate):
         program = Program.single(program)
