@@ -65,7 +65,7 @@ class World:
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
-        if find_spec("openai") is None:
+        if "openai" not in sys.modules and find_spec("openai") is None:
             patch.setitem(sys.modules, "openai", SimpleNamespace(OpenAI=_OpenAI))
         with (folder / "tickets.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("text", "route"), *TICKETS.items()])
