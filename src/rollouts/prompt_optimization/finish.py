@@ -36,7 +36,7 @@ async def finalists(
     contenders = {*finals.alive, space.start}
     for entry in selector.ranking():
         if entry.candidate in contenders and not _breaks(study, space, entry.candidate, val):
-            return space.scored(entry.candidate, entry.estimate)
+            return space.scored(entry.candidate, entry.mean)
     return space.start_template
 
 
@@ -63,7 +63,7 @@ async def final_check(
     start: PromptTemplate,
     winner: PromptTemplate,
     test: Sequence[Sample],
-    baseline: asyncio.Task[list[Evaluation]],
+    baseline: Sequence[asyncio.Task[list[Evaluation]]],
     config: MIPROConfig,
     *,
     tried: bool,
@@ -72,7 +72,7 @@ async def final_check(
 
     `tried` says whether anything else was: a start without rivals is no reason to say `keep`.
     """
-    before = scores_by_sample(await baseline)
+    before = scores_by_sample([evaluation for part in baseline for evaluation in await part])
     same = winner.digest == start.digest
     if same:
         after = before
@@ -102,7 +102,7 @@ def result_of(
     decision: Verdict,
 ) -> OptimizationResult:
     """Everything that a run has to say."""
-    population = tuple(space.scored(entry.candidate, entry.estimate) for entry in selector.ranking())
+    population = tuple(space.scored(entry.candidate, entry.mean) for entry in selector.ranking())
     baseline = next((t.score for t in population if t.digest == space.start_template.digest), None)
     phases = {name.removeprefix("task/"): spend for name, spend in study.ledger.by_phase.items()}
     summary: dict[str, Any] = {

@@ -73,7 +73,8 @@ async def mipro(
     )
 
     plan = plan.without_bootstrap(plan.bootstrap - attempted)
-    check = study.spawn(study.evaluate(_cells(start, data.test), phase="test", priority=_FILLER))
+    half = len(data.test) // 2
+    check = [study.spawn(study.evaluate(_cells(start, data.test[:half]), phase="test", priority=_FILLER))]
     study.enter("search", instructions=len(instructions) + 1, demo_sets=len(demo_sets))
     space = PromptSpace(start, instructions, demo_sets, study.fits)
     selector = make_selector(config.selector, space.selection_space(len(data.val)), _settings(config, plan))
@@ -87,6 +88,7 @@ async def mipro(
     history = await search(study, selector, space, data.val, baseline, plan, reproposal)
 
     study.enter("validate")
+    check.append(study.spawn(study.evaluate(_cells(start, data.test[half:]), phase="test", priority=_FILLER)))
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
     report, decision = await final_check(study, start, winner, data.test, check, config, tried=bool(history))

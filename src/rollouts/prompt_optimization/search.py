@@ -130,7 +130,7 @@ def _lookahead(slots: int, plan: Plan) -> int:
     """Cells that may be under way: enough to fill the slots while a slow call is waited for, and not more than a sixth
     of the search, because decisions are taken without what is under way."""
     least = slots + max(slots, plan.minibatch)
-    return min(max(least, plan.trials * plan.minibatch // 6), max(least, 8 * slots))
+    return min(max(least, plan.trials * plan.minibatch // 6), max(least, 12 * slots))
 
 
 def _content(study: Study, selector: Selector) -> bool:

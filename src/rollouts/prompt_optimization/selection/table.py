@@ -59,10 +59,11 @@ class ScoreTable:
         variance = max(1e-4, self._squares / self._count - overall**2) if self._count else 0.25
         if n >= self.space.samples:
             mean = total / n
-            return Recommendation(candidate=candidate, estimate=mean, low=mean, high=mean, n=n)
-        mean = (total + _PRIOR_SCORES * overall) / (n + _PRIOR_SCORES)
+            return Recommendation(candidate=candidate, estimate=mean, mean=mean, low=mean, high=mean, n=n)
+        drawn = (total + _PRIOR_SCORES * overall) / (n + _PRIOR_SCORES)
         half = _Z * math.sqrt(variance / (n + _PRIOR_SCORES) * (1 - n / self.space.samples))
-        return Recommendation(candidate=candidate, estimate=mean, low=mean - half, high=mean + half, n=n)
+        mean = total / n if n else drawn
+        return Recommendation(candidate=candidate, estimate=drawn, mean=mean, low=drawn - half, high=drawn + half, n=n)
 
     def ranking(self) -> list[Recommendation]:
         """Tried candidates by estimate; ties go to the one with more scores, then to the start, then by levels."""
