@@ -49,8 +49,8 @@ class Result:
 class Recommendation:
     """The candidate to ship by what is known: estimate of its mean over all samples, with an interval, from `n` scores.
 
-    `mean` is the plain mean of these scores (the estimate when there are none), for reports. The interval is approximate
-    and not corrected for having chosen the best of many.
+    `mean` is the plain mean of these scores (the estimate when there are none), for reports. The interval is
+    approximate and not corrected for having chosen the best of many.
     """
 
     candidate: Candidate
