@@ -43,7 +43,7 @@ async def finalists(
 def _payable(study: Study, plan: Plan) -> int:
     """As much of the planned finals as is left when the final check is paid: a run that was killed may have less."""
     payable = plan.finals
-    while payable and not study.affords(payable + plan.test):
+    while payable and not study.affords(payable + plan.unstarted_check):
         payable = payable * 3 // 4
     return payable
 

@@ -41,6 +41,11 @@ class Plan:
         """The most rollouts that the plan can take."""
         return self.baseline + self.bootstrap + self.trials * self.minibatch + self.finals + 2 * self.test
 
+    @property
+    def unstarted_check(self) -> int:
+        """Rollouts of the final check that begin after the search: the winner's, and the second half of the start's."""
+        return 2 * self.test - self.test // 2
+
     def without_bootstrap(self, unused: int) -> Plan:
         """The plan when `unused` rollouts of bootstrapping are not needed: the finals get them."""
         return replace(self, bootstrap=self.bootstrap - unused, finals=self.finals + unused)

@@ -83,7 +83,7 @@ async def search(
     decisions are the same whatever the order of arrival. The start's scores join before the first round is told.
     """
     lookahead = _lookahead(study.slots, plan)
-    held_back = plan.finals + plan.test
+    held_back = plan.finals + plan.unstarted_check
     rounds: deque[Round] = deque()
     history: list[GenerationStats] = []
     waiting = 0
