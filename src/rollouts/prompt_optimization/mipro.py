@@ -175,8 +175,15 @@ async def _instructions(
 
 
 def default_proposers(study: Study, endpoint: Endpoint, seed: int) -> list[Proposer]:
-    """Rules read off the data, and the model at `endpoint`. The embedded model rambles: its answers are kept short."""
-    max_tokens = _EMBEDDED_TOKENS if endpoint.provider == "local" else None
+    """Rules read off the data, and the model at `endpoint`.
+
+    The embedded model rambles, so its answers are kept short; and it is asked with a seed, so that a run repeats.
+    """
+    max_tokens = None
+    if endpoint.provider == "local":
+        max_tokens = _EMBEDDED_TOKENS
+        if endpoint.sampling.seed is None:
+            endpoint = endpoint.with_sampling(seed=seed)
     return [RuleProposer(), LLMProposer(study.generate, endpoint, seed=seed, max_tokens=max_tokens)]
 
 
