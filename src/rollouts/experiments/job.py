@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rollouts.budget import Budget
 from rollouts.datasets import DatasetSpec, auto_sizes, load, split
 from rollouts.dtypes import Endpoint, PromptTemplate, Sample
 from rollouts.errors import ConfigError, RunNotFound
@@ -179,13 +178,3 @@ def save(job: Job, result: OptimizationResult, store: Store) -> dict[str, str]:
     return write_results(
         job.folder, result, config=job.config, seed=job.settings.seed, events=[trials[n] for n in sorted(trials)]
     )
-
-
-def with_limits(job: Job, *, max_cost_usd: str | None = None, max_calls: int | None = None) -> Job:
-    """The job with tighter or looser caps."""
-    budget: Budget = job.options.budget
-    if max_cost_usd is not None:
-        budget = replace(budget, max_cost_usd=max_cost_usd)
-    if max_calls is not None:
-        budget = replace(budget, max_calls=max_calls)
-    return replace(job, options=replace(job.options, budget=budget))

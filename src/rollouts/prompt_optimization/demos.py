@@ -99,15 +99,15 @@ def _makers(
     count = min(limits.labelled, len(labelled))
     if count:
         groups = by_label(labelled)
-        full, half = count, _size(count, 0.5, len(groups))
+        half = _half(count, len(groups))
         if len(groups) > 1:
             ends = itertools.cycle(rng.sample(list(groups), len(groups)))
-            makers.append(("balanced", lambda: examples(balanced(groups, full, rng, last=next(ends)))))
+            makers.append(("balanced", lambda: examples(balanced(groups, count, rng, last=next(ends)))))
             makers.append(("balanced", lambda: examples(balanced(groups, half, rng, last=next(ends)))))
-        makers.append(("nearest", lambda: examples(nearest(template, groups, full, rng))))
+        makers.append(("nearest", lambda: examples(nearest(template, groups, count, rng))))
         if len(groups) > 1:
-            makers.append(("balanced", lambda: examples(balanced(groups, full, rng, last=next(ends)))))
-        makers.append(("labelled", lambda: examples(rng.sample(labelled, full))))
+            makers.append(("balanced", lambda: examples(balanced(groups, count, rng, last=next(ends)))))
+        makers.append(("labelled", lambda: examples(rng.sample(labelled, count))))
         makers.append(("nearest", lambda: examples(nearest(template, groups, half, rng))))
     kept = min(limits.bootstrapped, len(successes))
     if kept:
@@ -117,10 +117,9 @@ def _makers(
     return makers
 
 
-def _size(count: int, share: float, labels: int) -> int:
-    """A smaller set, which can be better and is always cheaper, as long as it shows every label twice."""
-    smaller = int(count * share)
-    return smaller if smaller >= max(1, 2 * labels) else count
+def _half(count: int, labels: int) -> int:
+    """Half as many, which can be better and is always cheaper, as long as every label is shown twice; else `count`."""
+    return count // 2 if count // 2 >= max(1, 2 * labels) else count
 
 
 def _mixed(

@@ -1,4 +1,4 @@
-"""The end of a search: finalists on all validation samples, the winner against the start on untouched ones."""
+"""The end of a search: the leaders race on validation samples, the winner meets the start on untouched ones."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ class MIPROConfig:
     max_bootstrapped_demos, max_labeled_demos: demonstrations per set, from successful runs and from the data set.
     num_demo_sets: demonstration sets to choose from, the empty and the user's own set not counted.
     minibatch_size: samples per trial; made smaller when the budget asks for it. full_eval_every: after so many trials
-    the best candidate so far is evaluated on all validation samples (0: only at the end). top_k: candidates that are
-    evaluated on all validation samples at the end.
+    the best candidate so far is evaluated on all validation samples (0: only at the end). top_k: candidates that the
+    race at the end narrows the field to; they see all validation samples where the budget reaches.
     train_seeds, val_seeds, test_seeds: indices into the data set for demonstrations, search and the final check.
     bootstrap_threshold: the score from which a run counts as successful. target_score: the search stops when a fully
     evaluated candidate reaches it. patience: the search stops after so many trials without a better one.
