@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollouts.errors import ConfigError
-from rollouts.stats import Interval, mean_interval, paired_difference
+from rollouts.stats import Interval, mean_interval
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 unit = st.floats(0, 1, allow_subnormal=False)
@@ -61,42 +61,6 @@ def test_coverage_of_the_mean_of_binary_scores(n: int, p: float) -> None:
     assert 0.92 <= covered <= 0.985
 
 
-DIFFERENCES: dict[str, tuple[Draw, float]] = {
-    "binary, 30 % differ": (lambda rng, n: rng.choice([1, -1, 0], n, p=[0.2, 0.1, 0.7]), 0.1),
-    "binary, 10 % differ": (lambda rng, n: rng.choice([1, -1, 0], n, p=[0.05, 0.05, 0.9]), 0.0),
-    "thirds": (lambda rng, n: rng.choice([-1 / 3, 0, 1 / 3, 2 / 3], n, p=[1 / 6, 1 / 2, 1 / 6, 1 / 6]), 1 / 9),
-    "dense": (lambda rng, n: np.clip(rng.normal(0.05, 0.2, n), -0.85, 0.95), 0.05),
-    "some move": (lambda rng, n: rng.random(n) * rng.choice([1, -1, 0], n, p=[0.18, 0.12, 0.7]), 0.03),
-}
-
-
-@pytest.mark.parametrize("n", [60, 150, 300])
-@pytest.mark.parametrize("name", DIFFERENCES)
-def test_coverage_of_the_paired_difference(name: str, n: int) -> None:
-    draw, truth = DIFFERENCES[name]
-    rng = np.random.default_rng(n)
-    start = np.zeros(n)
-    upper = 0.99 if "10 %" in name else 0.975
-    assert 0.93 <= _coverage(2000, lambda: paired_difference(start, draw(rng, n)), truth) <= upper
-
-
-@pytest.mark.parametrize("name", DIFFERENCES)
-def test_small_samples_never_fall_below_the_level(name: str) -> None:
-    draw, truth = DIFFERENCES[name]
-    rng = np.random.default_rng(20)
-    assert _coverage(2000, lambda: paired_difference(np.zeros(20), draw(rng, 20)), truth) >= 0.93
-
-
-def test_bonett_price_worked_by_hand() -> None:
-    # 5 won, 1 lost of 20: centre (6 - 2) / 22, variance (6 + 2) / 22 - centre^2.
-    before, after = [0] * 5 + [1] + [1] * 14, [1] * 5 + [0] + [1] * 14
-    found = paired_difference(before, after)
-    centre = 4 / 22
-    half = 1.959964 * math.sqrt((8 / 22 - centre**2) / 22)
-    assert found.mean == pytest.approx(0.2)
-    assert (found.low, found.high) == pytest.approx((centre - half, centre + half), abs=1e-6)
-
-
 def test_wilson_worked_by_hand() -> None:
     found = mean_interval([1] * 8 + [0] * 2)
     assert (found.mean, found.n) == (0.8, 10)
@@ -120,17 +84,10 @@ def test_no_and_one_value() -> None:
     assert math.isnan(nothing.mean)
     assert (nothing.low, nothing.high, nothing.n) == (-math.inf, math.inf, 0)
     assert nothing.to_json() == {"mean": None, "low": None, "high": None, "n": 0}
-    assert math.isnan(paired_difference([], []).mean)
     for value in (0.0, 0.4, 1.0, -3.0, 7.0):
         one = mean_interval([value])
         assert one.low <= value <= one.high
         assert one.high - one.low > 0.5
-
-
-def test_identical_scores_have_an_interval_about_zero() -> None:
-    found = paired_difference([1, 0, 1, 1] * 10, [1, 0, 1, 1] * 10)
-    assert found.mean == 0
-    assert -0.1 < found.low < 0 < found.high < 0.1
 
 
 @given(st.lists(unit, min_size=1, max_size=40))
@@ -139,14 +96,6 @@ def test_mean_interval_holds_its_mean_and_stays_in_range(scores: list[float]) ->
     assert 0 <= found.low <= found.mean + 1e-12
     assert found.mean - 1e-12 <= found.high <= 1
     assert found.n == len(scores)
-
-
-@given(st.lists(st.tuples(unit, unit), min_size=1, max_size=40))
-def test_paired_difference_is_antisymmetric(pairs: list[tuple[float, float]]) -> None:
-    before, after = [a for a, _ in pairs], [b for _, b in pairs]
-    found, turned = paired_difference(before, after), paired_difference(after, before)
-    assert -1 <= found.low <= found.mean <= found.high <= 1
-    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low), abs=1e-9)
 
 
 @lru_cache
@@ -175,5 +124,3 @@ def test_confidence_must_be_a_share(confidence: float) -> None:
 def test_bad_scores_are_refused() -> None:
     with pytest.raises(ConfigError, match="finite"):
         mean_interval([0.5, math.nan])
-    with pytest.raises(ConfigError, match="not 1 and 2"):
-        paired_difference([1], [1, 0])

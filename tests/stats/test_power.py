@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollouts.errors import ConfigError
-from rollouts.stats import detectable_difference, sample_size, verdict
+from rollouts.stats import detectable_difference, sample_size, unpaired_sample_size, verdict
 
 
 def test_three_points_at_an_agreement_of_85_percent() -> None:
@@ -24,6 +24,24 @@ def test_the_promised_power_is_reached() -> None:
         before, after = np.where(moved == 0, 1, moved < 0), np.where(moved == 0, 1, moved > 0)
         found += verdict(dict(enumerate(before)), dict(enumerate(after))).decision == "ship"  # type: ignore[arg-type]
     assert 0.74 <= found / 500 <= 0.88
+
+
+@pytest.mark.parametrize(("baseline", "gain"), [(0.7, 0.1), (0.5, -0.05), (0.9, 0.06)])
+def test_the_promised_power_is_reached_on_different_samples(baseline: float, gain: float) -> None:
+    n = unpaired_sample_size(gain, baseline=baseline)
+    before, after = (np.random.default_rng(5).binomial(n, [[baseline], [baseline + gain]], (2, 4000)) / n)[:, None, :]
+    pooled = (before + after) / 2
+    found = np.abs(after - before) > 1.96 * np.sqrt(2 * pooled * (1 - pooled) / n)
+    assert found.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_different_samples_take_more_than_the_same() -> None:
+    assert unpaired_sample_size(0.03, baseline=0.7) == 3554
+    assert unpaired_sample_size(0.03, baseline=0.7) > 2 * sample_size(0.03, agreement=0.85)
+    assert unpaired_sample_size(-0.2, baseline=0.7) == unpaired_sample_size(0.2, baseline=0.5)
+    for gain, baseline in ((0, 0.5), (0.4, 0.7), (-0.4, 0.3), (0.1, -0.1)):
+        with pytest.raises(ConfigError, match="shares"):
+            unpaired_sample_size(gain, baseline=baseline)
 
 
 @given(st.floats(0.01, 0.5), st.floats(0, 0.45), st.sampled_from([0.8, 0.9]))

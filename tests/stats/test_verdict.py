@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from rollouts.errors import ConfigError
 from rollouts.stats import Verdict, verdict
@@ -57,6 +58,59 @@ def test_an_equal_prompt_with_graded_scores_ships_in_at_most_3_percent(n: int) -
         before, after = (np.clip(hard + rng.normal(0, 0.15, n) * (rng.random(n) < 0.5), 0, 1) for _ in range(2))
         shipped += judge(before, after).decision == "ship"
     assert shipped / 2000 <= 0.03
+
+
+def of_counts(n: int, wins: int, losses: int) -> Verdict:
+    return judge([0] * wins + [1] * (n - wins), [1] * wins + [0] * losses + [1] * (n - wins - losses))
+
+
+@pytest.mark.parametrize("n", [6, 8, 16, 30])
+def test_how_often_an_equal_prompt_ships_exactly(n: int) -> None:
+    """Summed over all counts: at most 2.5 % where half of the samples agree, never more than 4 %."""
+    given_unequal = np.zeros(n + 1)
+    for unequal in range(n + 1):
+        for wins in range(unequal // 2, unequal + 1):
+            if of_counts(n, wins, unequal - wins).decision == "ship":
+                given_unequal[unequal] += binom.pmf(wins, unequal, 0.5)
+    for share in np.linspace(0.01, 1, 100):
+        rate = float(np.sum(binom.pmf(np.arange(n + 1), n, share) * given_unequal))
+        assert rate <= (0.025 if share <= 0.5 else 0.04)
+
+
+@pytest.mark.parametrize(("val", "test"), [(35, 100), (100, 500)])
+def test_the_best_of_50_equal_candidates_ships_in_less_than_5_percent(val: int, test: int) -> None:
+    rng = np.random.default_rng(val)
+    shipped, curse = 0, []
+    for _ in range(2000):
+        wins = rng.binomial(val, 0.6, 50)
+        curse.append(wins.max() / val - 0.6)
+        # The winner is one of them on samples that took no part in the choice: rows of all degrees of difficulty.
+        level = rng.beta(1.5, 1, test)
+        shipped += judge(rng.random(test) < level, rng.random(test) < level).decision == "ship"
+    assert np.mean(curse) > 0.05
+    assert shipped / 2000 < 0.03
+
+
+def test_judged_on_the_rows_of_the_choice_the_best_of_50_ships_too_often() -> None:
+    rng = np.random.default_rng(1)
+    shipped = 0
+    for _ in range(200):
+        level = rng.beta(1.5, 1, 100)
+        scores = rng.random((51, 100)) < level
+        best = 1 + scores[1:].sum(axis=1).argmax()
+        shipped += judge(scores[0], scores[best]).decision == "ship"
+    assert shipped / 200 > 0.2
+
+
+def test_five_points_at_500_samples_of_which_85_percent_agree_are_found() -> None:
+    """Exactly, over the counts of wins and losses that hold nearly all of the probability."""
+    found = 0.0
+    for unequal in range(44, 108):
+        for wins in range(unequal // 2, unequal + 1):
+            chance = binom.pmf(unequal, 500, 0.15) * binom.pmf(wins, unequal, 2 / 3)
+            if chance > 2e-5 and of_counts(500, wins, unequal - wins).decision == "ship":
+                found += chance
+    assert found >= 0.82
 
 
 def test_ten_points_at_300_samples_are_found() -> None:

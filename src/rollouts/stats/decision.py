@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from rollouts.errors import ConfigError
-from rollouts.stats.intervals import Floats, Interval, adjusted_moments, finite, mean_interval, paired_difference
+from rollouts.stats.intervals import Floats, Interval, finite, mean_interval
+from rollouts.stats.paired import adjusted_moments, paired_difference
 from rollouts.stats.power import samples_to_settle
-from rollouts.stats.significance import sign_flip_test
+from rollouts.stats.significance import paired_test
 
 Decision = Literal["ship", "keep", "undecided"]
 
@@ -25,7 +26,7 @@ class Verdict:
     """What to do with the winner of a search, and why.
 
     `baseline` and `best` are the mean scores of the start and of the winner on the `n` samples scored for both,
-    `difference` their paired difference, `p_value` that of the exact paired test of no difference. `reason` is one
+    `difference` their paired difference, `p_value` that of the paired test of no difference. `reason` is one
     or two sentences for a person. `more_samples` says, for `undecided`, about how many further samples would settle
     the matter; None when there is no sensible number.
     """
@@ -52,6 +53,12 @@ class Verdict:
             "more_samples": self.more_samples,
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        """The inverse of `to_json`."""
+        intervals = {name: Interval.from_json(data[name]) for name in ("baseline", "best", "difference")}
+        return cls(**{**data, **intervals})
+
 
 def verdict(
     baseline: Mapping[str, float],
@@ -68,13 +75,15 @@ def verdict(
     winner is the start itself. With several winners or looks, raise `confidence` accordingly (Bonferroni:
     `1 - (1 - confidence) / looks`).
 
-    - `ship`: the whole interval of the paired difference lies above `min_effect`, and the exact paired test rejects
-      "no difference" at `1 - confidence`. Both must hold, so the rate at which an equal prompt ships is at most
-      `(1 - confidence) / 2`.
+    - `ship`: the whole interval of the paired difference (`paired_difference`) lies above `min_effect`, and the paired
+      test (`paired_test`) rejects "no difference" at `1 - confidence`. At 95 %, a prompt that is only as good on 0/1
+      scores ships at most 2.5 % of the time when it agrees with the start on half of the samples or more, and never
+      more than 4 % of the time, whatever the number of samples and of candidates it was chosen from, as long as none
+      of these samples took part in the choice.
     - `keep`: the start is as good for all practical purposes: the winner is the start; or the interval ends at or
       below `max(min_effect, margin)`, so that the gain, if there is one, is not worth having; or at least 20
       samples were scored and not one scored differently.
-    - `undecided`: anything else, and any comparison of fewer samples than the exact test needs to be able to
+    - `undecided`: anything else, and any comparison of fewer samples than an exact test needs to be able to
       reject (6 at 95 %). An undecided winner is no reason to ship.
 
     `min_effect` and `margin` are in the unit of the scores: 0.02 is two points of accuracy. Raises ConfigError for a
@@ -86,7 +95,7 @@ def verdict(
     before = finite([baseline[sample] for sample in shared])
     after = finite([candidate[sample] for sample in shared])
     difference = paired_difference(before, after, confidence)
-    p_value = sign_flip_test(after - before)
+    p_value = paired_test(after - before)
     rule = _Rule(confidence=confidence, min_effect=min_effect, ceiling=max(min_effect, margin))
     decision, reason, more = (
         ("keep", "the search found nothing better than the start itself", None)

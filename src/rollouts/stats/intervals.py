@@ -1,9 +1,11 @@
-"""Confidence intervals for a mean score and for the mean difference of paired scores. Deterministic: no resampling."""
+"""Confidence interval for a mean score. Deterministic: no resampling."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,13 @@ class Interval:
         """Plain JSON; what is not finite becomes None."""
         ends = {"mean": self.mean, "low": self.low, "high": self.high}
         return {**{name: end if math.isfinite(end) else None for name, end in ends.items()}, "n": self.n}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Interval:
+        """The inverse of `to_json`."""
+        unknown = {"mean": math.nan, "low": -math.inf, "high": math.inf}
+        ends = {name: end if data[name] is None else data[name] for name, end in unknown.items()}
+        return cls(**ends, n=data["n"])
 
 
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
@@ -58,43 +67,6 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     if scores.min() >= 0 and scores.max() <= 1:
         low, high = max(low, 0.0), min(high, 1.0)
     return Interval(mean=mean, low=min(low, mean), high=max(high, mean), n=n)
-
-
-def paired_difference(baseline: npt.ArrayLike, candidate: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """Interval for the mean of `candidate - baseline`, the scores of two prompts on the same samples in one order.
-
-    For 0/1 scores this is the adjusted Wald interval of Bonett & Price (2012, "Adjusted Wald confidence interval for
-    a difference of binomial proportions based on paired data"): one more sample won and one more lost are added
-    before the Wald formula is applied. Other scores get the same with an added win and loss of the root mean square
-    of the differences that are not 0. The interval is never of width 0, not even when no sample differs, and holds
-    its level where few samples differ, which the t interval and the bootstrap do not. Scores in [0, 1] give an
-    interval in [-1, 1].
-
-    Raises ConfigError for unequal lengths, a confidence outside (0, 1) or scores that are not finite.
-    """
-    before, after, z = finite(baseline), finite(candidate), quantile(confidence)
-    if len(before) != len(after):
-        raise ConfigError(f"paired scores must be of equal number, not {len(before)} and {len(after)}")
-    n = len(before)
-    if n == 0:
-        return Interval(mean=math.nan, low=-math.inf, high=math.inf, n=0)
-    mean = float((after - before).mean())
-    centre, deviation = adjusted_moments(after - before)
-    half = z * deviation / math.sqrt(n + 2)
-    low, high = centre - half, centre + half
-    if min(before.min(), after.min()) >= 0 and max(before.max(), after.max()) <= 1:
-        low, high = max(low, -1.0), min(high, 1.0)
-    return Interval(mean=mean, low=min(low, mean), high=max(high, mean), n=n)
-
-
-def adjusted_moments(differences: Floats) -> tuple[float, float]:
-    """Mean and standard deviation of at least one paired difference with Bonett & Price's win and loss added."""
-    n = len(differences)
-    squares = float(np.sum(differences**2))
-    unequal = int(np.count_nonzero(differences))
-    size = squares / unequal if unequal else 1.0
-    centre = float(differences.sum()) / (n + 2)
-    return centre, math.sqrt(max((squares + 2 * size) / (n + 2) - centre**2, 0.0))
 
 
 def finite(values: npt.ArrayLike) -> Floats:
