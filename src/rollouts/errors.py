@@ -10,10 +10,15 @@
     │   ├── RateLimited             429; retried
     │   ├── ProviderUnavailable     5xx, refused or cut connection; retried
     │   ├── CallTimeout             no answer in time; retried
+    │   ├── LatencyCapExceeded      a call outlived the latency cap that its prompt must keep; final
     │   ├── MalformedResponse       an answer that is not the protocol's; retried
     │   ├── AuthenticationFailed    401, 403; final
     │   ├── ModelNotFound           404; final
     │   └── InvalidRequest          any other 4xx; final
+    ├── AgentError                  the tool loop came to no answer
+    │   ├── TurnLimitReached        the last turn allowed gave no answer either
+    │   ├── RepeatedCalls           the model kept making the same call, and then gave no answer
+    │   └── EnvironmentFailed       an environment could not be set up, or was lost
     ├── EvaluationError             the score function failed, or returned no usable number
     │   └── TooManyFailures         the share of failed rollouts passed its limit
     ├── StoreError                  the store cannot be read or written
@@ -51,14 +56,16 @@ class BudgetExhausted(RolloutsError):
     """The next call does not fit in what is left of a cap.
 
     `resource` is one of `usd`, `tokens`, `calls`, `rollouts`, `seconds`. Amounts are in that resource's unit
-    (`usd` in micro-dollars).
+    (`usd` in micro-dollars). `module` names the module whose own cap it is; empty for the run's.
     """
 
-    def __init__(self, resource: str, *, cap: float, committed: float, wanted: float) -> None:
+    def __init__(self, resource: str, *, cap: float, committed: float, wanted: float, module: str = "") -> None:
         self.resource, self.cap, self.committed, self.wanted = resource, cap, committed, wanted
+        self.module = module
         scale = 1e6 if resource == "usd" else 1
+        of = f" of module {module!r}" if module else ""
         super().__init__(
-            f"the cap of {cap / scale:g} {resource} is used up: {committed / scale:g} spent or reserved, "
+            f"the cap{of} of {cap / scale:g} {resource} is used up: {committed / scale:g} spent or reserved, "
             f"the next call may need {wanted / scale:g} more"
         )
 
@@ -100,6 +107,19 @@ class CallTimeout(ProviderError):
     billed = True
 
 
+class LatencyCapExceeded(ProviderError):
+    """The call took longer than `Constraints.max_latency_s` allows and was cut; the endpoint may still charge for it.
+
+    `module` is the module whose cap it was, empty for the cap of the whole program.
+    """
+
+    billed = True
+
+    def __init__(self, message: str, *, module: str = "") -> None:
+        super().__init__(message)
+        self.module = module
+
+
 class MalformedResponse(ProviderError):
     """The endpoint answered with something that is not its protocol; it may still charge for it."""
 
@@ -117,6 +137,22 @@ class ModelNotFound(ProviderError):
 
 class InvalidRequest(ProviderError):
     """The endpoint refuses the request as it is (other 4xx)."""
+
+
+class AgentError(RolloutsError):
+    """A tool-using agent came to no answer."""
+
+
+class TurnLimitReached(AgentError):
+    """The model used up its turns, and the last one, made without tools, was no answer either."""
+
+
+class RepeatedCalls(AgentError):
+    """The model made the same tool call again and again, and gave no answer when its tools were taken away."""
+
+
+class EnvironmentFailed(AgentError):
+    """An environment could not be set up for a sample, or was lost while it was used."""
 
 
 class EvaluationError(RolloutsError):

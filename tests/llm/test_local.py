@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from rollouts.dtypes import Choices, Endpoint, JsonSchema, Message, Request, Response, Tool
+from rollouts.dtypes import Choices, Endpoint, JsonSchema, Message, Request, Response
 from rollouts.errors import CallTimeout, ConfigError, InvalidRequest
 from rollouts.llm.local import LocalProvider, choices_grammar, request_body
 from rollouts.llm.local_engine import threads
@@ -49,8 +49,6 @@ def test_options_are_quoted_in_the_grammar() -> None:
 @pytest.mark.parametrize(
     "refused",
     [
-        request("Hi", tools=(Tool(name="t", description="", parameters={}),)),
-        request("Hi", Message("tool", "5", tool_call_id="1")),
         request("Hi", response_format=Choices(options=())),
         Request(endpoint=ENDPOINT, messages=()),
     ],

@@ -1,5 +1,8 @@
 """One module at work: a model, its messages, and the tools it may call."""
 
-from rollouts.agents.run import AgentLimits, run_agent
+from rollouts.agents.environment import opened
+from rollouts.agents.limits import AgentLimits
+from rollouts.agents.recorder import Recorder
+from rollouts.agents.run import run_agent
 
-__all__ = ["AgentLimits", "run_agent"]
+__all__ = ["AgentLimits", "Recorder", "opened", "run_agent"]

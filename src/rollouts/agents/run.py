@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from rollouts.dtypes import Call, Environment, Message, Request, Response, ToolCall, Trajectory
+from rollouts.agents.limits import AgentLimits
+from rollouts.agents.recorder import Recorder
+from rollouts.agents.tools import Toolbox
+from rollouts.dtypes import Environment, Message, Request, Trajectory
+from rollouts.errors import AgentError, RepeatedCalls, TurnLimitReached
 from rollouts.llm.client import Client
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentLimits:
-    """Bounds of one agent run: model calls, and characters of one tool result (longer ones are cut, and say so)."""
-
-    max_turns: int = 12
-    max_tool_output: int = 8_000
-
+from rollouts.llm.clock import Clock, SystemClock
 
 _DEFAULT_LIMITS = AgentLimits()
 
@@ -28,53 +22,60 @@ async def run_agent(
     module: str = "main",
     environment: Environment | None = None,
     limits: AgentLimits = _DEFAULT_LIMITS,
+    recorder: Recorder | None = None,
+    clock: Clock | None = None,
 ) -> Trajectory:
     """Runs `request.messages` to the final answer and returns all that happened.
 
-    Without an environment this is one model call. A tool that fails, or a call that the model got wrong, is answered
-    with the error's text so that the model can mend it. The last allowed turn is sent without tools, which forces an
-    answer. Raises what the client raises.
+    Without an environment this is one model call. With one (already reset: see `opened`) the tools that a turn calls
+    run at the same time, and their results go back in the order of the calls. A tool that raises, takes too long or
+    says too much, and a call that the model got wrong, are answered in words that the model can act on, and noted in
+    `Trajectory.tool_uses`.
+
+    A model that never ends has its tools taken away, which forces an answer: on the last turn, or when it has made the
+    same call with the same result too often (`Trajectory.stop_reason`). Raises TurnLimitReached or RepeatedCalls when
+    that gives no answer either, EnvironmentFailed, and what the client raises; `recorder` then holds what was done so
+    far. `clock` measures and limits tools.
     """
+    run = recorder or Recorder()
+    run.messages.extend(request.messages)
     if environment is None:
         response = await client.complete(request)
-        return Trajectory(
-            messages=(*request.messages, response.message()), output=response.text, calls=(_call(module, response),)
-        )
-    messages: list[Message] = list(request.messages)
-    calls: list[Call] = []
-    tools = environment.tools()
-    for turn in range(1, limits.max_turns + 1):
-        offered = tools if turn < limits.max_turns else ()
-        response = await client.complete(replace(request, messages=tuple(messages), tools=offered))
-        calls.append(_call(module, response))
-        messages.append(response.message())
-        if not response.tool_calls or turn == limits.max_turns:
+        run.called(module, response)
+        run.messages.append(response.message())
+        return run.trajectory(response.text)
+    box = Toolbox(environment, module, limits, clock or SystemClock())
+    for turn in range(1, limits.max_turns):
+        response = await client.complete(replace(request, messages=tuple(run.messages), tools=box.tools))
+        run.called(module, response)
+        run.messages.append(response.message())
+        if not response.tool_calls:
+            return run.trajectory(response.text)
+        cut_off = response.finish_reason == "length"
+        for message, use in await box.answer(response.tool_calls, turn, cut_off=cut_off):
+            run.messages.append(message)
+            run.tool_uses.append(use)
+        if box.repeated is not None:
+            run.stop_reason = "repeated_calls"
             break
-        messages.extend(await _answer_calls(response.tool_calls, environment, limits))
-    return Trajectory(messages=tuple(messages), output=messages[-1].content, calls=tuple(calls))
+    else:
+        run.stop_reason = "turn_limit"
+    response = await client.complete(replace(request, messages=tuple(run.messages), tools=()))
+    run.called(module, response)
+    # Calls that it makes all the same are left out: nothing answers them.
+    run.messages.append(Message("assistant", response.text))
+    if not response.text.strip():
+        raise _no_answer(box.repeated, limits)
+    return run.trajectory(response.text)
 
 
-def _call(module: str, response: Response) -> Call:
-    return Call(
-        module=module,
-        usage=response.usage,
-        cost_micros=response.cost_micros,
-        latency_s=response.latency_s,
-        cached=response.cached,
+def _no_answer(repeated: str | None, limits: AgentLimits) -> AgentError:
+    if repeated is not None:
+        return RepeatedCalls(
+            f"the model called {repeated!r} with the same arguments and the same result {limits.max_repeats} times, "
+            "and gave no answer when it had no tools"
+        )
+    return TurnLimitReached(
+        f"no answer in {limits.max_turns} turns, nor in the last one without tools; raise AgentLimits.max_turns, or "
+        "tell the model when to stop"
     )
-
-
-async def _answer_calls(tool_calls: Sequence[ToolCall], environment: Environment, limits: AgentLimits) -> list[Message]:
-    answers = []
-    for call in tool_calls:
-        try:
-            arguments = json.loads(call.arguments or "{}")
-            if not isinstance(arguments, dict):
-                raise TypeError(f"arguments must be a JSON object, not {call.arguments}")
-            result = await environment.call(call.name, arguments)
-        except Exception as error:  # noqa: BLE001 - the model is told, and may mend its call
-            result = f"error: {type(error).__name__}: {error}"
-        if len(result) > limits.max_tool_output:
-            result = result[: limits.max_tool_output] + f"\n[cut: {len(result)} characters]"
-        answers.append(Message("tool", result, (), call.id))
-    return answers

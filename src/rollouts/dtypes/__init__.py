@@ -2,6 +2,7 @@
 
 from rollouts.dtypes.digests import canonical_json, digest, digest_of
 from rollouts.dtypes.endpoint import Endpoint, Price, Sampling
+from rollouts.dtypes.environment import Environment, EnvironmentFactory
 from rollouts.dtypes.messages import (
     Choices,
     JsonSchema,
@@ -14,29 +15,38 @@ from rollouts.dtypes.messages import (
     Usage,
 )
 from rollouts.dtypes.prompts import (
+    TEXT_PARTS,
     Agent,
     FewShotExample,
     Program,
     PromptTemplate,
+    TextPart,
+    as_program,
     check_placeholders,
     fill,
+    pieces,
     placeholders,
     render,
 )
+from rollouts.dtypes.saved import SCHEMA_VERSION, opened
 from rollouts.dtypes.scoring import (
     Call,
-    Environment,
-    EnvironmentFactory,
     Evaluation,
     Failure,
     Metric,
     Sample,
     Score,
     ScoreFn,
+    StopReason,
+    ToolError,
+    ToolUse,
+    Trace,
     Trajectory,
 )
 
 __all__ = [
+    "SCHEMA_VERSION",
+    "TEXT_PARTS",
     "Agent",
     "Call",
     "Choices",
@@ -59,15 +69,23 @@ __all__ = [
     "Sampling",
     "Score",
     "ScoreFn",
+    "StopReason",
+    "TextPart",
     "Tool",
     "ToolCall",
+    "ToolError",
+    "ToolUse",
+    "Trace",
     "Trajectory",
     "Usage",
+    "as_program",
     "canonical_json",
     "check_placeholders",
     "digest",
     "digest_of",
     "fill",
+    "opened",
+    "pieces",
     "placeholders",
     "render",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -57,6 +57,27 @@ class Message:
         return cls(data["role"], data["content"], calls, data.get("tool_call_id"))
 
 
+def exchange_problem(messages: Sequence[Message]) -> str | None:
+    """What is wrong with the exchange after a user message, in words that say what to change; None when nothing is.
+
+    It goes from the assistant to the assistant: every tool call is followed by its result, in a message of role `tool`
+    with the call's id, before anything else is said, and the last message is an answer without calls.
+    """
+    open_calls: list[str] = []
+    for message in messages:
+        if message.role == "tool":
+            if message.tool_call_id not in open_calls:
+                return f"the tool result {message.content[:40]!r} answers no call: give it the tool_call_id of one"
+            open_calls.remove(message.tool_call_id)
+        elif open_calls:
+            return f"the tool calls {open_calls} have no result: add a message of role 'tool' with each tool_call_id"
+        else:
+            open_calls = [call.id for call in message.tool_calls]
+    if messages and (messages[-1].role != "assistant" or open_calls):
+        return "the last message must be the assistant's answer, without tool calls"
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens of one or several calls. `cached_tokens` are the part of `prompt_tokens` read from a prefix cache."""
@@ -100,7 +121,9 @@ class Request:
     """One completion asked of an endpoint.
 
     `repeat` tells apart wished repetitions of the same request at temperature > 0; it is part of the key.
-    `phase` says what the call is for (`task`, `judge`, `propose`, ...); it is not part of the key.
+    `phase` says what the call is for (`task`, `judge`, `propose`, ...), `max_latency_s` after how many seconds of the
+    model's own time an attempt is cut (beside the endpoint's `timeout_s`); `module` is the module of the program that
+    asks, whose own budget it counts against. None of these is part of the key.
     """
 
     endpoint: Endpoint
@@ -109,6 +132,8 @@ class Request:
     response_format: ResponseFormat | None = None
     repeat: int = 0
     phase: str = "task"
+    max_latency_s: float | None = None
+    module: str = ""
 
     def key(self) -> str:
         """The content key under which the answer is cached."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import uuid4
 
 from rollouts.dtypes.digests import digest, digest_of
-from rollouts.dtypes.messages import Message
+from rollouts.dtypes.messages import Message, exchange_problem
+from rollouts.dtypes.saved import SCHEMA_VERSION, opened
 from rollouts.dtypes.scoring import Sample, Trajectory
-from rollouts.errors import TemplateError
+from rollouts.errors import ConfigError, TemplateError
 
-SCHEMA_VERSION = 1
+TextPart = Literal["system", "user_template"]
+"""A text of a template that may be rewritten."""
+TEXT_PARTS: tuple[TextPart, ...] = ("system", "user_template")
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}|\{([A-Za-z_]\w*)\}")
 
 
@@ -24,12 +27,39 @@ class FewShotExample:
     """A single demonstration: the formatted user message and the assistant's expected answer.
 
     `messages`, when given, is the whole exchange after the user message (tool calls, tool results, the answer); it
-    is sent instead of `output`.
+    is sent instead of `output`. TemplateError when it is no exchange that a provider takes (see `exchange_problem`)
+    says what to change. `values` is what the user message was filled with, where that is known; it is no part
+    of the content.
     """
 
     input: str
     output: str
     messages: tuple[Message, ...] = ()
+    values: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if problem := exchange_problem(self.messages):
+            raise TemplateError(f"the demonstration for {self.input[:60]!r} cannot be sent: {problem}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that are set. Values other than texts, numbers and truth values are written as text."""
+        out: dict[str, Any] = {"input": self.input, "output": self.output}
+        if self.messages:
+            out["messages"] = [message.to_json() for message in self.messages]
+        if self.values is not None:
+            out["values"] = {name: _plain(value) for name, value in self.values.items()}
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FewShotExample:
+        """The inverse of `to_json`."""
+        messages = tuple(Message.from_json(message) for message in data.get("messages", ()))
+        return cls(data["input"], data["output"], messages, data.get("values"))
+
+
+def _plain(value: Any) -> Any:
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if finite and isinstance(value, str | int | float | None) else str(value)
 
 
 @dataclass(frozen=True)
@@ -68,17 +98,11 @@ class PromptTemplate:
 
     def to_json(self) -> dict[str, Any]:
         """JSON with a schema version; `from_json` reads it back."""
-        demos = []
-        for demo in self.few_shot_examples:
-            entry: dict[str, Any] = {"input": demo.input, "output": demo.output}
-            if demo.messages:
-                entry["messages"] = [message.to_json() for message in demo.messages]
-            demos.append(entry)
         return {
             "schema_version": SCHEMA_VERSION,
             "system": self.system,
             "user_template": self.user_template,
-            "few_shot_examples": demos,
+            "few_shot_examples": [demo.to_json() for demo in self.few_shot_examples],
             "score": self.score,
             "generation": self.generation,
             "id": self.id,
@@ -86,22 +110,29 @@ class PromptTemplate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | str) -> PromptTemplate:
-        """The inverse of `to_json`; raises TemplateError on an unknown schema version."""
-        fields = json.loads(data) if isinstance(data, str) else dict(data)
-        version = fields.pop("schema_version", SCHEMA_VERSION)
-        if version != SCHEMA_VERSION:
-            raise TemplateError(f"prompt template has schema version {version}, this version reads {SCHEMA_VERSION}")
-        demos = tuple(
-            FewShotExample(d["input"], d["output"], tuple(Message.from_json(m) for m in d.get("messages", ())))
-            for d in fields.pop("few_shot_examples", ())
-        )
-        return cls(few_shot_examples=demos, **fields)
+        """The inverse of `to_json`; raises ConfigError on a newer schema version and on what is no template."""
+        fields = opened(data, "prompt template", required=("system", "user_template"))
+        try:
+            demos = tuple(FewShotExample.from_json(demo) for demo in fields.pop("few_shot_examples", ()))
+            return cls(few_shot_examples=demos, **fields)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(f"the prompt template has a key that is wrong or missing: {error}") from None
 
 
 @lru_cache(maxsize=4096)
 def placeholders(text: str) -> frozenset[str]:
     """The placeholder names in `text`."""
     return frozenset(a or b for a, b in _PLACEHOLDER.findall(text))
+
+
+def pieces(text: str) -> tuple[tuple[str, str | None], ...]:
+    """`text` cut at its placeholders: (plain text, name of the placeholder after it), None after the last piece."""
+    out: list[tuple[str, str | None]] = []
+    start = 0
+    for match in _PLACEHOLDER.finditer(text):
+        out.append((text[start : match.start()], match.group(1) or match.group(2)))
+        start = match.end()
+    return (*out, (text[start:], None))
 
 
 def fill(text: str, values: Mapping[str, Any]) -> str:
@@ -175,13 +206,17 @@ class Program:
         return cls(modules={"main": template})
 
     @property
+    def placeholders(self) -> frozenset[str]:
+        """Names that the modules' templates use."""
+        return frozenset[str]().union(*(template.placeholders for template in self.modules.values()))
+
+    @property
     def digest(self) -> str:
         """Content key over all modules, the run function's name and `version`."""
         cached = self.__dict__.get("_digest")
         if cached is None:
-            run = f"{self.run.__module__}.{getattr(self.run, '__qualname__', type(self.run).__qualname__)}"
             modules = [part for name in sorted(self.modules) for part in (name, self.modules[name].digest)]
-            cached = digest(run, self.version, *modules)
+            cached = digest(_name_of(self.run), self.version, *modules)
             self.__dict__["_digest"] = cached
         return str(cached)
 
@@ -192,12 +227,46 @@ class Program:
             raise TemplateError(f"the program has {len(self.modules)} modules; name the one you mean")
         return next(iter(self.modules.values()))
 
+    def to_json(self) -> dict[str, Any]:
+        """JSON with a schema version: the modules, and the run function by its name only."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "modules": {name: template.to_json() for name, template in self.modules.items()},
+            "run": _name_of(self.run),
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | str, run: RunFn | None = None) -> Program:
+        """The inverse of `to_json`, with the function `run`: a name in the data is never imported.
+
+        Without `run` only one-module programs of `run_single` are read. Raises ConfigError on a newer schema version,
+        on what is no program, and when `run` is needed.
+        """
+        fields = opened(data, "program", required=("modules",))
+        named = fields.get("run", _name_of(run_single))
+        if run is None and named != _name_of(run_single):
+            raise ConfigError(f"the program runs by the function {named}: pass that function as run=")
+        if not isinstance(fields["modules"], Mapping):
+            raise ConfigError("the program's modules are no JSON object of templates")
+        modules = {name: PromptTemplate.from_json(template) for name, template in fields["modules"].items()}
+        return cls(modules=modules, run=run or run_single, version=fields.get("version", ""))
+
     def with_modules(self, modules: Mapping[str, PromptTemplate]) -> Program:
         """A copy with some modules' templates exchanged."""
         unknown = sorted(set(modules) - set(self.modules))
         if unknown:
             raise TemplateError(f"unknown modules {unknown}; the program has {sorted(self.modules)}")
         return replace(self, modules={**self.modules, **modules})
+
+
+def _name_of(run: RunFn) -> str:
+    return f"{run.__module__}.{getattr(run, '__qualname__', type(run).__qualname__)}"
+
+
+def as_program(start: PromptTemplate | Program) -> Program:
+    """A template alone as a one-module program; a program as it is."""
+    return start if isinstance(start, Program) else Program.single(start)
 
 
 def check_placeholders(template: PromptTemplate, columns: Sequence[str]) -> None:

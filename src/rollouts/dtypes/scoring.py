@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from rollouts.dtypes.digests import digest_of
-from rollouts.dtypes.messages import Message, Tool, Usage
+from rollouts.dtypes.messages import Message, Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One model call of a trajectory. `module` names the module of the program that made it."""
+    """One model call of a trajectory: `turn` counts the calls of one run of `module` from 1.
+
+    `latency_s` is the model's time in seconds; `cost_micros` are millionths of a dollar.
+    """
 
     module: str
     usage: Usage
@@ -45,6 +48,66 @@ class Call:
     latency_s: float
     cached: bool = False
     key: str = ""
+    turn: int = 1
+
+    def to_json(self) -> list[Any]:
+        """The fields as a JSON list; `from_json` reads it back."""
+        usage = [self.usage.prompt_tokens, self.usage.completion_tokens, self.usage.cached_tokens]
+        return [self.module, *usage, self.cost_micros, self.latency_s, self.cached, self.turn]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> Call:
+        """The inverse of `to_json`; what an older version left out has its default."""
+        module, prompt, completion, cached_tokens, micros, latency_s, cached, turn = [*data, *_UNSAID[len(data) :]]
+        return cls(
+            module=module,
+            usage=Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached_tokens),
+            cost_micros=micros,
+            latency_s=latency_s,
+            cached=cached,
+            turn=turn,
+        )
+
+
+_UNSAID: tuple[Any, ...] = ("", 0, 0, 0, 0, 0.0, False, 1)
+
+ToolError = Literal["unknown_tool", "bad_arguments", "raised", "timeout"]
+StopReason = Literal["answer", "turn_limit", "repeated_calls"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolUse:
+    """One tool call that was answered. `turn` is that of the model call which asked for it.
+
+    `error` says why it has no result: there is no such tool, its arguments are no JSON object that fits the schema,
+    it raised, or it took too long; the model was told so. `output_chars` is the result's length before it was cut.
+    """
+
+    module: str
+    turn: int
+    name: str
+    latency_s: float
+    output_chars: int
+    error: ToolError | None = None
+    cut: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a JSON object; `ToolUse(**data)` reads it back."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One run of one module: what its template was filled with, and all messages after its user message."""
+
+    module: str
+    values: Mapping[str, Any]
+    steps: tuple[Message, ...]
+
+    @property
+    def output(self) -> str:
+        """What the module answered; empty for a run that was cut off before it did."""
+        return self.steps[-1].content if self.steps and self.steps[-1].role == "assistant" else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +116,17 @@ class Trajectory:
 
     `messages` is the conversation of the module that answered last: prompt, answers, tool calls and results.
     `output` is the program's answer: the text of the last assistant message unless the program says otherwise.
+    `traces` are the runs of its modules in the order in which they ended.
+    `stop_reason` is `answer` when the model ended by itself; otherwise its tools were taken away and the answer is what
+    it then said: it had come to its last turn, or kept making the same call.
     """
 
     messages: tuple[Message, ...]
     output: str
     calls: tuple[Call, ...] = ()
+    traces: tuple[Trace, ...] = ()
+    tool_uses: tuple[ToolUse, ...] = ()
+    stop_reason: StopReason = "answer"
 
     @property
     def usage(self) -> Usage:
@@ -76,6 +145,11 @@ class Trajectory:
     def latency_s(self) -> float:
         """Seconds spent in model calls, waits for rate limits and retries left out."""
         return sum(call.latency_s for call in self.calls)
+
+    @property
+    def tool_s(self) -> float:
+        """Seconds spent in tools, those that ran at the same time added up."""
+        return sum(use.latency_s for use in self.tool_uses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +186,13 @@ ScoreFn = Callable[[Trajectory, Sample], "Score | float | Awaitable[Score | floa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a rollout has no score. `kind` is the error's class name, `stage` is `call`, `score` or `timeout`."""
+    """Why a rollout has no score. `kind` is the error's class name, `stage` is `call`, `agent`, `score`,
+    `timeout`, `latency` (cut at a latency cap, that of `module` where it is named) or `budget`."""
 
     kind: str
     message: str
     stage: str
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,23 +220,3 @@ class Evaluation:
     def value(self) -> float | None:
         """The score as a number; None for a failure."""
         return None if self.score is None else self.score.value
-
-
-@runtime_checkable
-class Environment(Protocol):
-    """Tools for one sample. A fresh one is made per rollout and closed after it."""
-
-    def tools(self) -> tuple[Tool, ...]:
-        """The tools that the model may call."""
-        ...
-
-    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
-        """Runs a tool; raises on wrong names or arguments, and the message goes back to the model."""
-        ...
-
-    async def close(self) -> None:
-        """Frees what the environment holds."""
-        ...
-
-
-EnvironmentFactory = Callable[[dict[str, Any]], Environment]

@@ -14,6 +14,7 @@ from typing import Any
 from rollouts.dtypes import Choices, JsonSchema, Message, Request, ToolCall, Usage
 from rollouts.errors import ConfigError
 from rollouts.llm.openai_wire import ANSWER, JSON, Answer, WireError, check_extra, choice_schema, unwrap_choice
+from rollouts.llm.tool_messages import sendable, tool_names
 
 _FINISH = {
     "end_turn": "stop",
@@ -35,7 +36,7 @@ def body_of(request: Request) -> JSON:
     """
     endpoint, sampling = request.endpoint, request.endpoint.sampling
     check_extra(endpoint.extra)
-    turns = [message for message in request.messages if message.role != "system"]
+    turns = [message for message in sendable(request.messages, "anthropic") if message.role != "system"]
     body: JSON = {"model": endpoint.model, "max_tokens": sampling.max_tokens, "messages": _turns(turns, request)}
     system = [_text_block(m.content) for m in request.messages if m.role == "system" and m.content.strip()]
     if system:
@@ -47,7 +48,7 @@ def body_of(request: Request) -> JSON:
         body["top_p"] = sampling.top_p  # newer models take one of the two
     if sampling.stop:
         body["stop_sequences"] = list(sampling.stop)
-    body.update(_tools(request))
+    body.update(_tools(request, turns))
     for name, value in endpoint.extra.items():
         if value is None:
             body.pop(name, None)
@@ -121,10 +122,11 @@ def _turns(messages: Sequence[Message], request: Request) -> list[JSON]:
 
 def _blocks(message: Message) -> list[JSON]:
     if message.role == "tool":
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": message.content}]
+        result = message.content if message.content.strip() else _EMPTY
+        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": result}]
     blocks = [_text_block(message.content)] if message.content.strip() else []
     for call in message.tool_calls:
-        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call.arguments)})
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": json.loads(call.arguments)})
     return blocks or [_text_block(_EMPTY)]
 
 
@@ -132,16 +134,7 @@ def _text_block(text: str) -> JSON:
     return {"type": "text", "text": text}
 
 
-def _arguments(text: str) -> JSON:
-    """A model may have written broken JSON; the protocol only takes objects."""
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {"arguments": text}
-    return value if isinstance(value, dict) else {"arguments": value}
-
-
-def _tools(request: Request) -> JSON:
+def _tools(request: Request, turns: Sequence[Message]) -> JSON:
     tools: list[JSON] = [
         {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
         for tool in request.tools
@@ -150,10 +143,14 @@ def _tools(request: Request) -> JSON:
     if name:
         schema = _answer_schema(request)
         tools.append({"name": name, "description": "Gives the final answer.", "input_schema": schema})
+    if not request.tools:
+        # Calls in the conversation need their tools named, although none is on offer.
+        called = [{"name": old, "description": "", "input_schema": {"type": "object"}} for old in tool_names(turns)]
+        tools = [tool for tool in called if tool["name"] != name] + tools
     if not tools:
         return {}
     if not name:
-        return {"tools": tools}
+        return {"tools": tools} if request.tools else {"tools": tools, "tool_choice": {"type": "none"}}
     # With other tools in play the model chooses between them and the answer; alone, the answer is forced.
     choice = {"type": "any"} if request.tools else {"type": "tool", "name": name}
     return {"tools": tools, "tool_choice": choice}

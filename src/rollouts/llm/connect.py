@@ -1,24 +1,26 @@
 """From an endpoint to a client that is safe to call. The one place that knows the order of the wrappers:
 
-    cache -> retry -> rate limit -> budget -> provider
+    cache -> retry -> rate limit -> module's budget -> budget -> latency cap -> provider
 
 A cached answer spends nothing and waits for nothing. A retry queues, reserves and is counted again, so no attempt
 escapes the rate limit or the budget. The budget is the last to be asked: what it reserves leaves at once, and time
-spent waiting holds no money back.
+spent waiting holds no money back. The latency cap is the innermost, so that no wait counts against it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
-from rollouts.budget import Authorisation, Ledger, Spend
+from rollouts.budget import Authorisation, Ledger, ModuleAccount, Spend
 from rollouts.dtypes import Endpoint
 from rollouts.llm.budgeted import BudgetedClient, RunClock
 from rollouts.llm.cache import CachedClient
+from rollouts.llm.capped import CappedProvider
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.keys import key_of
+from rollouts.llm.module_budget import ModuleBudgetedClient
 from rollouts.llm.pricing import price_of, require_price
 from rollouts.llm.rate_limit import ConcurrencyLimiter, RateLimitedClient
 from rollouts.llm.registry import spec_of
@@ -32,7 +34,8 @@ class CallContext:
 
     `authorise` stores a durable upper bound of the run's spend before it returns (see `Authorisation`); None leaves
     that out, for runs that are not stored. `slots` is the greatest number of calls in flight per endpoint. Time starts
-    to count against the cap on seconds when the context is made.
+    to count against the cap on seconds when the context is made. `modules` are the accounts of modules that have a
+    budget of their own.
     """
 
     ledger: Ledger
@@ -44,6 +47,7 @@ class CallContext:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     slots: int = 16
     on_retry: OnRetry | None = None
+    modules: Mapping[str, ModuleAccount] = field(default_factory=dict)
     run_clock: RunClock = field(init=False)
     authorisation: Authorisation | None = field(init=False)
 
@@ -75,7 +79,8 @@ def provider_for(endpoint: Endpoint, context: CallContext) -> Provider:
         from rollouts.llm.local import LocalProvider  # optional packages
 
         return LocalProvider(endpoint, clock=context.clock)
-    capped = context.ledger.budget.max_micros is not None
+    budgets = (context.ledger.budget, *(account.budget for account in context.modules.values()))
+    capped = any(budget.max_micros is not None for budget in budgets)
     price = require_price(endpoint) if capped else price_of(endpoint)
     api_key = key_of(endpoint)
     if wire == "anthropic":
@@ -90,7 +95,11 @@ def provider_for(endpoint: Endpoint, context: CallContext) -> Provider:
 def wrap(provider: Provider, context: CallContext) -> Client:
     """A client around a provider that is there already. Closing it closes the provider."""
     clock, retry = context.run_clock, context.retry
-    budgeted = BudgetedClient(provider, context.ledger, clock, authorisation=context.authorisation)
+    budgeted: Client = BudgetedClient(
+        CappedProvider(provider), context.ledger, clock, authorisation=context.authorisation
+    )
+    if context.modules:
+        budgeted = ModuleBudgetedClient(budgeted, provider, context.modules, clock)
     limiter = ConcurrencyLimiter(context.slots, max_pause_s=retry.max_retry_after_s)
     limited = RateLimitedClient(budgeted, limiter, clock)
     retrying = RetryingClient(limited, retry, clock, on_retry=context.on_retry)

@@ -6,12 +6,13 @@ import asyncio
 from typing import Any
 
 from rollouts.budget import Spend
-from rollouts.dtypes import Choices, Endpoint, JsonSchema, Message, Request, Response
+from rollouts.dtypes import Choices, Endpoint, JsonSchema, Request, Response
 from rollouts.errors import InvalidRequest, ProviderUnavailable
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.local_model import Job, acquire, release
 from rollouts.llm.local_queue import prefix_key
 from rollouts.llm.local_weights import find_weights
+from rollouts.llm.text_tools import as_text, with_calls
 
 
 class LocalProvider:
@@ -22,6 +23,9 @@ class LocalProvider:
     once. At temperature 0, or with a seed, the answer depends on the request alone: not on what ran before, on what
     waits, or on what is cached. (Exception: a prompt that continues the model's own cached answer may be rounded
     differently from one that is computed from nothing.) With a seed, `Request.repeat` is added to it.
+
+    Tools are described in the prompt and called in the text (`rollouts.llm.text_tools`): these models have no calls of
+    their own.
 
     Sampling that the endpoint leaves open is llama.cpp's (top-k 40, top-p 0.95, min-p 0.05); `endpoint.extra` is sent
     as it is in the body of its chat completion. `Endpoint.timeout_s` counts from when the model starts on a request.
@@ -38,14 +42,14 @@ class LocalProvider:
         self._closed = False
 
     async def complete(self, request: Request) -> Response:
-        """One answer. Raises InvalidRequest (tools, a prompt that is too long, a schema that llama.cpp cannot take),
+        """One answer. Raises InvalidRequest (a prompt that is too long, a schema that llama.cpp cannot take),
         CallTimeout, or ProviderUnavailable once closed. Cancelling stops the model and drops the answer."""
-        job = self._job(request)
+        job = self._job(as_text(request))
         if self._closed:
             raise ProviderUnavailable("the local provider was closed")
         self._model.submit(job)
         try:
-            return await asyncio.wrap_future(job.future)
+            return with_calls(await asyncio.wrap_future(job.future), request)
         except asyncio.CancelledError:
             job.abandoned = True
             raise
@@ -53,7 +57,7 @@ class LocalProvider:
     def worst_case(self, request: Request) -> Spend:
         """The prompt's tokens (bounded closely from above) plus `max_tokens`, at most the model's context; no money."""
         engine = self._model.engine()
-        prompt = engine.prompt_bound([message.content for message in request.messages])
+        prompt = engine.prompt_bound([message.content for message in as_text(request).messages])
         return Spend(tokens=min(prompt + request.endpoint.sampling.max_tokens, engine.n_ctx), calls=1)
 
     def count_tokens(self, text: str) -> int:
@@ -118,10 +122,5 @@ def _escaped(character: str) -> str:
 
 
 def _check(request: Request) -> None:
-    def uses_tools(message: Message) -> bool:
-        return bool(message.tool_calls) or message.role == "tool"
-
     if not request.messages:
         raise InvalidRequest("a request needs at least one message")
-    if request.tools or any(map(uses_tools, request.messages)):
-        raise InvalidRequest(f"the local model {request.endpoint.model} cannot call tools; use another endpoint for it")

@@ -19,6 +19,7 @@ from rollouts.llm.keys import address_of
 from rollouts.llm.per_loop import PerLoop
 from rollouts.llm.pricing import cost_micros
 from rollouts.llm.registry import host_of, is_loopback, spec_of
+from rollouts.llm.text_tools import with_calls
 from rollouts.llm.tokens import estimate, upper_bound
 
 _CONNECT_S = 15.0  # a host that does not answer the connection is down, and nothing has been sent to it
@@ -109,7 +110,7 @@ class OpenAIProvider:
         except wire.WireError as error:
             raise failures.malformed(str(error), json.dumps(data)) from None
         usage = answer.usage or self._most(request)
-        return Response(
+        response = Response(
             text=answer.text,
             tool_calls=answer.tool_calls,
             finish_reason=answer.finish_reason,
@@ -117,6 +118,7 @@ class OpenAIProvider:
             cost_micros=cost_micros(self.price, usage),
             latency_s=seconds,
         )
+        return with_calls(response, request) if wire.text_protocol(request.endpoint) else response
 
     def _most(self, request: Request) -> Usage:
         return Usage(

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from rollouts.dtypes import Choices, Endpoint, JsonSchema, Message, Price, Request, ToolCall, Usage
 from rollouts.errors import ConfigError
 from rollouts.llm.registry import ProviderSpec, Structured
+from rollouts.llm.text_tools import as_text
+from rollouts.llm.tool_messages import sendable
 
 JSON = dict[str, Any]
 ANSWER = "answer"
@@ -24,7 +26,7 @@ ANSWER = "answer"
 _REASONING = re.compile(r"^(o\d|gpt-5(?!.*chat))")
 _REASONING_REFUSES = ("temperature", "top_p", "stop")
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_SETTINGS_OF_OURS = frozenset({"api_version", "extra_headers", "extra_query", "structured"})
+_SETTINGS_OF_OURS = frozenset({"api_version", "extra_headers", "extra_query", "structured", "tool_protocol"})
 _OWNED = {
     "messages": "the prompt",
     "model": "the endpoint's model",
@@ -94,7 +96,10 @@ def body_of(request: Request, spec: ProviderSpec, price: Price | None = None) ->
     """The JSON body. `extra` is merged last; a None in it removes a field that we would send."""
     endpoint = request.endpoint
     check_extra(endpoint.extra)
-    body: JSON = {"model": endpoint.model, "messages": [_message(message) for message in request.messages]}
+    if text_protocol(endpoint):
+        request = as_text(request)
+    messages = sendable(request.messages, spec.name)
+    body: JSON = {"model": endpoint.model, "messages": [_message(message) for message in messages]}
     body.update(_sampling(endpoint, spec))
     if request.tools:
         body["tools"] = [
@@ -128,6 +133,14 @@ def completion_limit(endpoint: Endpoint, spec: ProviderSpec) -> int:
     if not known:
         raise ConfigError(f"{endpoint.name}: extra removes the limit of answer tokens; keep {' or '.join(_LIMITS)}")
     return max(known)
+
+
+def text_protocol(endpoint: Endpoint) -> bool:
+    """Whether tools are called in the text (`extra.tool_protocol = "text"`), for servers that do not know tools."""
+    protocol = endpoint.extra.get("tool_protocol", "native")
+    if protocol not in ("native", "text"):
+        raise ConfigError(f'extra.tool_protocol = {protocol!r} must be "native" or "text"')
+    return bool(protocol == "text")
 
 
 def structured_mode(endpoint: Endpoint, spec: ProviderSpec) -> Structured:

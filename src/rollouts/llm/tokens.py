@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from rollouts.dtypes import Choices, JsonSchema, Request
+from rollouts.llm.tool_messages import ID_CHARS
 
 PER_MESSAGE = 16
 """Role markers and separators of one message, or of one tool call."""
@@ -25,19 +26,23 @@ _SCHEMA_FACTOR = 2  # templates re-indent schemas and providers rewrite them
 def upper_bound(request: Request) -> int:
     """Prompt tokens that `request` cannot exceed, for tokenizers that make at most one token of a byte."""
     total = PER_REQUEST
+    names: set[str] = set()
     for message in request.messages:
         total += PER_MESSAGE + _bytes(message.content)
         if message.tool_call_id is not None:
-            total += _bytes(message.tool_call_id)
+            total += max(_bytes(message.tool_call_id), ID_CHARS)
         for call in message.tool_calls:
-            total += PER_MESSAGE + _bytes(call.id) + _bytes(call.name) + _bytes(call.arguments)
+            # Arguments that are not JSON are sent as a text inside JSON.
+            written = _bytes(call.name) + _json_bytes({"arguments": call.arguments})
+            total += PER_MESSAGE + max(_bytes(call.id), ID_CHARS) + written
+            names.add(call.name)
     if request.endpoint.extra:
         total += _SCHEMA_FACTOR * _json_bytes(dict(request.endpoint.extra))
-    if request.tools:
-        total += PER_TOOLS
-        for tool in request.tools:
-            described = _json_bytes([tool.name, tool.description, dict(tool.parameters)])
-            total += PER_TOOL + _SCHEMA_FACTOR * described
+    described = [_SCHEMA_FACTOR * _json_bytes([t.name, t.description, dict(t.parameters)]) for t in request.tools]
+    # Without tools, those that were called before may have to be named.
+    described = described or [_bytes(name) for name in names]
+    if described:
+        total += PER_TOOLS + PER_TOOL * len(described) + sum(described)
     match request.response_format:
         case JsonSchema(name=name, schema=schema):
             total += PER_TOOLS + _SCHEMA_FACTOR * _json_bytes([name, dict(schema)])

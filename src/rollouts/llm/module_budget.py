@@ -1,0 +1,87 @@
+"""No call of a module leaves that the module's own budget cannot pay for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from rollouts.budget import ModuleAccount, Spend
+from rollouts.budget.modules import ModuleReservation
+from rollouts.dtypes import Request, Response
+from rollouts.errors import BudgetExhausted, CallTimeout, ProviderError
+from rollouts.llm.client import Client, Provider
+from rollouts.llm.clock import Clock
+
+
+class ModuleBudgetedClient:
+    """Reserves the worst case of a module's attempt in its account, then asks `inner`, which reserves it in the run's.
+
+    Attempts are settled as in `BudgetedClient`. Where model time is capped, an attempt may take its endpoint's
+    `timeout_s`, or what is left, and is cut then; it waits while all that is left is set aside for others.
+    """
+
+    def __init__(self, inner: Client, provider: Provider, accounts: Mapping[str, ModuleAccount], clock: Clock) -> None:
+        self._inner, self._provider, self._accounts, self._clock = inner, provider, accounts, clock
+        self._settled = {name: asyncio.Condition() for name in accounts}
+
+    async def complete(self, request: Request) -> Response:
+        """See `Client.complete`; raises BudgetExhausted, and the StoreError of an authorisation that failed."""
+        account = self._accounts.get(request.module)
+        if account is None:
+            return await self._inner.complete(request)
+        worst = self._provider.worst_case(request)
+        reservation = await self._reserve(account, request, worst)
+        started = self._clock.now()
+        taken = worst
+        try:
+            response = await self._timed(account, reservation, request)
+            usage = response.usage
+            taken = Spend(
+                micros=response.cost_micros,
+                tokens=usage.prompt_tokens + usage.completion_tokens,
+                calls=worst.calls,
+                seconds=response.latency_s,
+            )
+            return response
+        except BaseException as error:
+            taken = replace(_taken(error, worst), seconds=self._clock.now() - started)
+            raise
+        finally:
+            account.settle(reservation, taken)
+            async with self._settled[account.name]:
+                self._settled[account.name].notify_all()
+
+    async def close(self) -> None:
+        """Closes `inner`."""
+        await self._inner.close()
+
+    async def _reserve(self, account: ModuleAccount, request: Request, worst: Spend) -> ModuleReservation:
+        settled = self._settled[account.name]
+        async with settled:
+            while True:
+                found = account.reserve(worst, request.endpoint.timeout_s, phase=request.phase)
+                if found is not None:
+                    return found
+                await settled.wait()
+
+    async def _timed(self, account: ModuleAccount, reservation: ModuleReservation, request: Request) -> Response:
+        cap, endpoint = account.budget.max_seconds, request.endpoint
+        if cap is None or reservation.seconds >= endpoint.timeout_s:
+            return await self._inner.complete(request)
+        try:
+            limited = replace(endpoint, timeout_s=reservation.seconds)
+            return await self._inner.complete(replace(request, endpoint=limited))
+        except CallTimeout:
+            left = reservation.seconds
+            raise BudgetExhausted("seconds", cap=cap, committed=cap - left, wanted=left, module=account.name) from None
+
+
+def _taken(error: BaseException, worst: Spend) -> Spend:
+    """What a failed attempt took: nothing when the run's own budget refused it, one call when it was certainly not
+    billed, else the worst case."""
+    if isinstance(error, BudgetExhausted) and error.resource != "seconds":
+        return Spend()
+    if isinstance(error, ProviderError) and not error.billed:
+        return Spend(calls=worst.calls)
+    return worst
