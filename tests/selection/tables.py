@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from rollouts.prompt_optimization.selection import Candidate, Cell, Result, Selector, Space, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 
-NAMES = ("random", "tpe")
+TRIALS = ("random", "tpe")
+STAGES = ("successive_halving", "successive_rejects")
+NAMES = (*TRIALS, *STAGES, "racing")
 Score = Callable[[Candidate, int], float | None]
 
 
@@ -19,7 +21,8 @@ def space(*levels: int, samples: int = 20, **kw: object) -> Space:
 
 
 def selector(name: str, where: Space, **settings: object) -> Selector:
-    return make_selector(name, where, SelectorSettings(**{"trials": 12, "minibatch": 5, "full_every": 0, **settings}))  # type: ignore[arg-type]
+    usual = {"trials": 12, "minibatch": 5, "full_every": 0, "epsilon": None}
+    return make_selector(name, where, SelectorSettings(**{**usual, **settings}))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -34,14 +37,14 @@ class Played:
         return [cell for cells in self.rounds for cell in cells]
 
 
-def play(chooser: Selector, score: Score, *, limit: int = 100_000, ahead: int = 1) -> Played:
+def play(chooser: Selector, score: Score, *, limit: int = 100_000, ahead: int = 1, batch: int = 1) -> Played:
     """Asks and tells in rounds until nothing is asked or `limit` cells are spent; `ahead` rounds are under way."""
     played = Played()
     waiting: list[list[Cell]] = []
     spent = 0
     while True:
         while len(waiting) < ahead and spent < limit and not chooser.should_stop():
-            cells = chooser.ask(1)
+            cells = chooser.ask(batch)
             if not cells:
                 break
             spent += len(cells)

@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
 from itertools import pairwise
 
@@ -19,9 +18,10 @@ from rollouts.errors import ConfigError
 from rollouts.prompt_optimization.selection import SELECTORS, Cell, Result, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 
-from .tables import NAMES, all_candidates, coin, factor_chance, play, selector, space
+from .tables import NAMES, STAGES, TRIALS, all_candidates, coin, factor_chance, play, selector, space
 
 every = pytest.mark.parametrize("name", NAMES)
+in_trials = pytest.mark.parametrize("name", TRIALS)
 
 
 def test_all_selectors_are_under_test() -> None:
@@ -41,11 +41,46 @@ def test_no_cell_twice_within_the_space_and_the_bounds(name: str, levels: tuple[
     assert len(set(played.cells)) == len(played.cells)
     allowed = set(all_candidates(levels))
     assert all(cell.candidate in allowed and 0 <= cell.sample < 12 for cell in played.cells)
-    assert all(len(cells) <= 5 and len({c.candidate for c in cells}) == 1 for cells in played.rounds)
-    assert len(played.rounds) == min(20, len(allowed) * 3)
+    if name in TRIALS:
+        assert all(len(cells) <= 5 and len({c.candidate for c in cells}) == 1 for cells in played.rounds)
+        assert len(played.rounds) == min(20, len(allowed) * 3)
 
 
 @every
+@pytest.mark.parametrize("batch", [1, 7, 64])
+@pytest.mark.parametrize("budget", [0, 1, 37, 200, 100_000])
+def test_the_budget_is_used_and_never_exceeded(name: str, budget: int, batch: int) -> None:
+    chooser = selector(name, space(6, 5, samples=10), trials=1000, full_every=4, budget=budget)
+    played = play(chooser, coin(3, factor_chance(3, (6, 5))), batch=batch, ahead=2)
+    assert len(set(played.cells)) == len(played.cells)
+    expected = min(budget, 300)
+    assert len(played.cells) <= expected if name in STAGES else len(played.cells) == expected
+    assert chooser.ask(5) == []
+
+
+@every
+def test_a_missing_cell_is_given_back_to_the_budget(name: str) -> None:
+    chooser = selector(name, space(3, 3, samples=30), trials=100, budget=30)
+    first = chooser.ask(5)
+    chooser.tell([Result(cell, None, missing=True) for cell in first])
+    assert len(play(chooser, lambda c, s: 0.5).cells) == 30
+
+
+@every
+def test_recorded_cells_do_not_count_towards_the_budget(name: str) -> None:
+    chooser = selector(name, space(3, 3, samples=30), trials=100, budget=30)
+    chooser.record([Result(Cell((0, 0), s), 0.5) for s in range(3)])
+    assert len(play(chooser, lambda c, s: 0.5).cells) == 30
+
+
+@every
+@pytest.mark.parametrize("wrong", [{"budget": -1}, {"delta": 0.0}, {"epsilon": -0.1}, {"low": 1.0}])
+def test_impossible_settings_are_refused(name: str, wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        selector(name, space(2, 2), **wrong)
+
+
+@in_trials
 def test_full_evaluations_come_on_top_and_complete_a_candidate(name: str) -> None:
     where = space(3, 3, samples=20)
     played = play(selector(name, where, trials=10, full_every=5), coin(2, factor_chance(2, (3, 3))))
@@ -75,9 +110,10 @@ def test_equal_scores_are_no_trouble(name: str, value: float) -> None:
     chooser.record([Result(Cell((0, 0), s), value) for s in range(20)])
     play(chooser, lambda c, s: value)
     best = chooser.recommend()
-    assert best.estimate == pytest.approx(value)
+    assert best.estimate == pytest.approx(value, abs=0.02 if name == "racing" else None)
     assert best.low <= best.estimate <= best.high
-    assert best.candidate == (0, 0), "a tie goes to the candidate with most scores, here the start"
+    if name in TRIALS:
+        assert best.candidate == (0, 0), "a tie goes to the candidate with most scores, here the start"
 
 
 @every
@@ -93,7 +129,7 @@ def test_continuous_scores(name: str) -> None:
 def test_failed_cells_stay_taken_and_count_for_nothing(name: str) -> None:
     chooser = selector(name, space(2, 2, samples=10), trials=50)
     played = play(chooser, lambda c, s: None if s % 2 else float(c == (1, 1)))
-    assert len(set(played.cells)) == len(played.cells) == 40
+    assert len(set(played.cells)) == len(played.cells) == 40 or name in STAGES
     best = chooser.recommend()
     assert (best.candidate, best.n) == ((1, 1), 5)
     assert best.estimate > 0.5
@@ -111,10 +147,10 @@ def test_nothing_but_failures_leaves_the_start(name: str) -> None:
 @every
 def test_missing_cells_are_free_again(name: str) -> None:
     chooser = selector(name, space(1, 1, samples=5), trials=50)
-    first = chooser.ask(1)
+    first = chooser.ask(5)
     chooser.tell([Result(cell, None, missing=True) for cell in first])
     assert chooser.unseen((0, 0)) == [0, 1, 2, 3, 4]
-    assert {c.sample for c in chooser.ask(1)} == {c.sample for c in first}
+    assert {c.sample for c in chooser.ask(len(first))} == {c.sample for c in first}
 
 
 @every
@@ -122,7 +158,7 @@ def test_what_was_recorded_is_not_asked_again(name: str) -> None:
     chooser = selector(name, space(2, 2, samples=10), trials=100)
     chooser.record([Result(Cell((0, 0), s), 1.0) for s in range(10)])
     played = play(chooser, lambda c, s: 0.0)
-    assert len(played.cells) == 30
+    assert len(played.cells) == 30 or name in STAGES
     assert (0, 0) not in {c.candidate for c in played.cells}
     best = chooser.recommend()
     assert (best.candidate, best.estimate, best.n) == ((0, 0), 1.0, 10)
@@ -155,13 +191,14 @@ def test_no_feasible_candidate_ends_at_once(name: str) -> None:
 def test_a_new_level_is_tried(name: str, factor: int) -> None:
     chooser = selector(name, space(2, 3, samples=30), trials=40)
     for _ in range(5):
-        chooser.tell([Result(c, 0.2) for c in chooser.ask(1)])
-    open_cells = chooser.ask(1)
+        chooser.tell([Result(c, 0.2) for c in chooser.ask(5)])
+    open_cells = chooser.ask(5)
     level = chooser.add_level(factor)
     assert level == (2, 3)[factor]
     chooser.tell([Result(c, 0.2) for c in open_cells])
     played = play(chooser, lambda c, s: float(c[factor] == level))
-    assert len(played.rounds) == 34
+    if name in TRIALS:
+        assert len(played.rounds) == 34
     assert not set(played.cells) & set(open_cells)
     assert chooser.recommend().candidate[factor] == level
 
@@ -185,7 +222,7 @@ def test_the_order_within_a_round_changes_nothing(name: str, ahead: int) -> None
         rounds: list[list[Cell]] = []
         waiting: list[list[Cell]] = []
         while True:
-            while len(waiting) < ahead and (cells := chooser.ask(1)):
+            while len(waiting) < ahead and (cells := chooser.ask(5)):
                 rounds.append(cells)
                 waiting.append(cells)
             if not waiting:
@@ -205,8 +242,10 @@ def test_the_order_within_a_round_changes_nothing(name: str, ahead: int) -> None
 @every
 def test_late_results_do_no_harm(name: str) -> None:
     chooser = selector(name, space(3, 3, samples=20), trials=12)
-    rounds = [chooser.ask(1) for _ in range(12)]
-    assert chooser.ask(1) == []
+    rounds = []
+    while cells := chooser.ask(5):
+        rounds.append(cells)
+    assert len(rounds) == 12 or name in STAGES
     rng = random.Random(1)
     results = [Result(c, 0.5) for cells in rounds for c in cells]
     rng.shuffle(results)
@@ -216,7 +255,7 @@ def test_late_results_do_no_harm(name: str) -> None:
     assert sum(r.n for r in chooser.ranking()) == len(results)
 
 
-@every
+@in_trials
 def test_asking_for_more_returns_whole_trials(name: str) -> None:
     chooser = selector(name, space(4, 4), trials=12, minibatch=5)
     cells = chooser.ask(12)
@@ -224,7 +263,7 @@ def test_asking_for_more_returns_whole_trials(name: str) -> None:
     assert sum(a.candidate != b.candidate for a, b in pairwise(cells)) <= 2
 
 
-@every
+@in_trials
 def test_patience(name: str) -> None:
     chooser = selector(name, space(4, 4), trials=100, patience=6)
     played = play(chooser, lambda c, s: 0.5)
@@ -239,11 +278,52 @@ def test_the_target_needs_all_samples(name: str) -> None:
     while not chooser.should_stop():
         chooser.tell([Result(c, 1.0) for c in chooser.ask(1)])
         rounds += 1
-    assert rounds == 5
+    assert rounds == (5 if name in TRIALS else 10)
+    assert "target" in chooser.why_stopped()
     assert not selector(name, space(1, 1), target=0.9).should_stop()
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in TRIALS])
+@pytest.mark.parametrize("ahead", [1, 4])
+def test_cells_of_a_candidate_stand_together(name: str, ahead: int) -> None:
+    chooser = selector(name, space(6, 6, samples=40), trials=40)
+    played = play(chooser, coin(4, factor_chance(4, (6, 6))), batch=20, ahead=ahead)
+    for cells in played.rounds:
+        changes = sum(a.candidate != b.candidate for a, b in pairwise(cells))
+        assert changes + 1 == len({cell.candidate for cell in cells})
+
+
 @every
+def test_looking_changes_nothing(name: str) -> None:
+    def run(look: bool) -> list[list[Cell]]:
+        chooser = selector(name, space(4, 4, samples=30), trials=20, full_every=4, epsilon=0.001)
+        score = coin(5, factor_chance(5, (4, 4)))
+        rounds = []
+        while cells := chooser.ask(5):
+            rounds.append(cells)
+            for half in (cells[::2], cells[1::2]):
+                chooser.tell([Result(c, score(c.candidate, c.sample)) for c in half])
+                if look:
+                    chooser.recommend()
+                    chooser.ranking()
+                    chooser.why_stopped()
+                    chooser.unseen((0, 1))
+        return rounds
+
+    assert run(look=False) == run(look=True)
+
+
+@every
+def test_a_second_result_of_a_cell_changes_nothing(name: str) -> None:
+    chooser = selector(name, space(2, 2, samples=10))
+    cells = chooser.ask(5)
+    chooser.tell([Result(cell, 1.0) for cell in cells])
+    before = chooser.ranking()
+    chooser.tell([Result(cell, 0.0) for cell in cells])
+    assert chooser.ranking() == before
+
+
+@in_trials
 def test_the_ranking_is_sorted_and_estimates_are_drawn_to_the_mean(name: str) -> None:
     chooser = selector(name, space(4, 4, samples=40), trials=20)
     played = play(chooser, coin(6, factor_chance(6, (4, 4))))
@@ -259,12 +339,13 @@ def test_the_ranking_is_sorted_and_estimates_are_drawn_to_the_mean(name: str) ->
 
 
 @every
-def test_ten_thousand_candidates(name: str) -> None:
-    started = time.perf_counter()
-    chooser = selector(name, space(100, 100, samples=50), trials=25, minibatch=10)
-    played = play(chooser, coin(7, factor_chance(7, (100, 100))))
-    assert len(played.rounds) == 25
-    assert time.perf_counter() - started < 60
+@pytest.mark.parametrize("levels", [(100, 100), (10_000,), (12,) * 6])
+def test_ten_thousand_candidates_and_more(name: str, levels: tuple[int, ...]) -> None:
+    chooser = selector(name, space(*levels, samples=50), trials=25, minibatch=10)
+    played = play(chooser, coin(7, factor_chance(7, levels)), batch=10)
+    assert len(set(played.cells)) == len(played.cells)
+    assert len(played.cells) <= 250 if name in STAGES else len(played.cells) == 250
+    assert chooser.recommend() == chooser.ranking()[0]
 
 
 @every
@@ -306,6 +387,7 @@ def test_the_hash_seed_decides_nothing(name: str) -> None:
 @given(
     levels=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     samples=st.integers(1, 12),
+    batch=st.integers(1, 9),
     minibatch=st.integers(1, 15),
     trials=st.integers(1, 12),
     full_every=st.integers(0, 4),
@@ -316,6 +398,7 @@ def test_any_course_of_events(
     name: str,
     levels: list[int],
     samples: int,
+    batch: int,
     minibatch: int,
     trials: int,
     full_every: int,
@@ -329,7 +412,7 @@ def test_any_course_of_events(
         if step in joins:
             levels[0] += 1
             chooser.add_level(0)
-        if len(waiting) < 3 and (cells := chooser.ask(1)):
+        if len(waiting) < 3 and (cells := chooser.ask(batch)):
             asked.update(cells)
             waiting.append(cells)
         if not waiting:

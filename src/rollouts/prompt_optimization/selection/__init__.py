@@ -8,11 +8,12 @@ from rollouts.prompt_optimization.selection.base import (
     Selector,
     Space,
 )
-from rollouts.prompt_optimization.selection.registry import SELECTORS, make_selector
+from rollouts.prompt_optimization.selection.registry import SELECTORS, TRIAL_SELECTORS, make_selector
 from rollouts.prompt_optimization.selection.table import ScoreTable
 
 __all__ = [
     "SELECTORS",
+    "TRIAL_SELECTORS",
     "Candidate",
     "Cell",
     "Recommendation",

@@ -20,7 +20,10 @@ def _all_feasible(_: Candidate) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """The search space: levels per factor, the number of samples, the start, and which candidates are allowed."""
+    """The search space: levels per factor, the number of samples, the start, and which candidates are allowed.
+
+    A candidate may stop being feasible while the search runs; then nothing more is asked for it. The start never does.
+    """
 
     levels: tuple[int, ...]
     samples: int
@@ -65,8 +68,9 @@ class Selector(Protocol):
     """Decides which cells to evaluate next. Deterministic: the same seed, asks and tells give the same cells."""
 
     def ask(self, n: int) -> list[Cell]:
-        """About `n` new cells: at least one, unless nothing is left to ask (then an empty list). A selector that works
-        in trials may return somewhat more, to keep a trial together. Cells of one candidate stand together."""
+        """About `n` new cells, those of one candidate side by side. A selector that works in trials may return somewhat
+        more, to keep a trial together. An empty list says that nothing is left to ask, or nothing before the results
+        under way are told; with no results under way it is over."""
         ...
 
     def tell(self, results: Sequence[Result]) -> None:
@@ -95,4 +99,8 @@ class Selector(Protocol):
 
     def should_stop(self) -> bool:
         """True when more calls would not change the recommendation enough to matter."""
+        ...
+
+    def why_stopped(self) -> str:
+        """Why `should_stop` is true, in words; empty while it is not."""
         ...

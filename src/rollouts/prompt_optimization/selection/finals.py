@@ -7,6 +7,8 @@ four times the wished number of finalists, because a few trials' minibatches can
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import islice
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Selector
 
@@ -17,12 +19,20 @@ class Finals:
     """Asks for at most `budget` cells. Ask until the list is empty; record each round's results in `selector` before.
 
     Half of the budget goes to the rounds that halve the field to `top_k`, the rest to these: all their samples, or an
-    equal share of them where the budget does not reach.
+    equal share of them where the budget does not reach. A candidate that is not `feasible`, or no longer, leaves.
     """
 
-    def __init__(self, selector: Selector, *, top_k: int, budget: int) -> None:
-        self._selector, self._top_k, self._left = selector, top_k, budget
-        self.alive: list[Candidate] = [entry.candidate for entry in selector.ranking()[: _FIELD * top_k]]
+    def __init__(
+        self,
+        selector: Selector,
+        *,
+        top_k: int,
+        budget: int,
+        feasible: Callable[[Candidate], bool] = lambda _: True,
+    ) -> None:
+        self._selector, self._top_k, self._left, self._feasible = selector, top_k, budget, feasible
+        ranking = (entry.candidate for entry in selector.ranking())
+        self.alive: list[Candidate] = list(islice(filter(feasible, ranking), _FIELD * top_k))
         rounds = math.ceil(math.log2(len(self.alive) / top_k)) if len(self.alive) > top_k else 0
         self._halvings = rounds
         self._per_round = budget // 2 // rounds if rounds else 0
@@ -39,7 +49,7 @@ class Finals:
                 return cells
         self._closed = True
         self._keep(self._top_k)
-        return self._cells(self._left)
+        return self._cells(self._left) if self.alive else []
 
     def halve(self) -> None:
         """Call it after a round was recorded: the worse half leaves."""
@@ -49,7 +59,7 @@ class Finals:
     def _keep(self, count: int) -> None:
         alive = set(self.alive)
         ranking = (entry.candidate for entry in self._selector.ranking())
-        self.alive = [candidate for candidate in ranking if candidate in alive][:count]
+        self.alive = [candidate for candidate in ranking if candidate in alive and self._feasible(candidate)][:count]
 
     def _cells(self, budget: int) -> list[Cell]:
         share = budget // len(self.alive)

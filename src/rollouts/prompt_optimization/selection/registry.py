@@ -9,6 +9,8 @@ from rollouts.errors import ConfigError
 from rollouts.prompt_optimization.selection.base import Selector, Space
 from rollouts.prompt_optimization.selection.random import RandomSelector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
+from rollouts.prompt_optimization.selection.successive_halving import SuccessiveHalvingSelector
+from rollouts.prompt_optimization.selection.successive_rejects import SuccessiveRejectsSelector
 
 
 def _tpe(space: Space, settings: SelectorSettings) -> Selector:
@@ -17,7 +19,22 @@ def _tpe(space: Space, settings: SelectorSettings) -> Selector:
     return TPESelector(space, settings)
 
 
-SELECTORS: Mapping[str, Callable[[Space, SelectorSettings], Selector]] = {"random": RandomSelector, "tpe": _tpe}
+def _racing(space: Space, settings: SelectorSettings) -> Selector:
+    from rollouts.prompt_optimization.selection.racing import RacingSelector  # numpy takes long to import
+
+    return RacingSelector(space, settings)
+
+
+SELECTORS: Mapping[str, Callable[[Space, SelectorSettings], Selector]] = {
+    "racing": _racing,
+    "tpe": _tpe,
+    "successive_halving": SuccessiveHalvingSelector,
+    "successive_rejects": SuccessiveRejectsSelector,
+    "random": RandomSelector,
+}
+
+TRIAL_SELECTORS = frozenset({"tpe", "random"})
+"""Those that try one candidate on one minibatch at a time; the others spend `SelectorSettings.budget` to its end."""
 
 
 def make_selector(name: str, space: Space, settings: SelectorSettings) -> Selector:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rollouts.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectorSettings:
-    """`trials` of `minibatch` cells each, a full evaluation of the best partly evaluated candidate after every
-    `full_every` trials (0: never); `patience` trials without a better recommendation stop the search (None: never)."""
+    """What is not a selector's business it ignores.
+
+    budget: the most cells that may be asked for in all (those that come back missing are given back, those recorded do
+    not count); without one, `trials` x `minibatch` for the selectors that do not work in trials. target: stop when the
+    incumbent's interval lies above this score, from at least 30 samples or all there are.
+
+    trials, minibatch, full_every, patience (`random` and `tpe`): `trials` of `minibatch` cells each; a full evaluation
+    of the best partly evaluated candidate after every `full_every` trials (0: never); stop after `patience` trials
+    without a better recommendation (None: never).
+
+    epsilon, delta (`racing`): stop when the incumbent is within `epsilon` of the best with a chance of at least
+    1 - `delta`; with `epsilon` None it never stops for that. low, high (`racing`): the range of scores; scores outside
+    do no harm beyond a worse start, `epsilon` is in the scores' own unit.
+    """
 
     seed: int = 0
     trials: int = 100
@@ -16,3 +30,23 @@ class SelectorSettings:
     full_every: int = 5
     patience: int | None = None
     target: float | None = None
+    budget: int | None = None
+    epsilon: float | None = 0.03
+    delta: float = 0.1
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.budget < 0:
+            raise ConfigError(f"budget = {self.budget}: must not be negative")
+        if not self.low < self.high:
+            raise ConfigError(f"low = {self.low} must be below high = {self.high}")
+        if not 0 < self.delta < 1:
+            raise ConfigError(f"delta = {self.delta}: must be between 0 and 1")
+        if self.epsilon is not None and self.epsilon < 0:
+            raise ConfigError(f"epsilon = {self.epsilon}: must not be negative")
+
+    @property
+    def cells(self) -> int:
+        """The budget of the selectors that do not work in trials."""
+        return self.trials * self.minibatch if self.budget is None else self.budget

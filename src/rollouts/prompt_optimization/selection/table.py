@@ -9,6 +9,7 @@ from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recomme
 
 _PRIOR_SCORES = 4.0
 _Z = 1.96
+_LEAST_PROOF = 30
 
 
 class ScoreTable:
@@ -57,11 +58,11 @@ class ScoreTable:
         n, total = len(scores), sum(scores.values())
         overall = self._sum / self._count if self._count else 0.5
         variance = max(1e-4, self._squares / self._count - overall**2) if self._count else 0.25
-        if n >= self.space.samples:
+        if n and n >= self.space.samples:
             mean = total / n
             return Recommendation(candidate=candidate, estimate=mean, mean=mean, low=mean, high=mean, n=n)
         drawn = (total + _PRIOR_SCORES * overall) / (n + _PRIOR_SCORES)
-        half = _Z * math.sqrt(variance / (n + _PRIOR_SCORES) * (1 - n / self.space.samples))
+        half = _Z * math.sqrt(variance / (n + _PRIOR_SCORES) * (1 - n / max(1, self.space.samples)))
         mean = total / n if n else drawn
         return Recommendation(candidate=candidate, estimate=drawn, mean=mean, low=drawn - half, high=drawn + half, n=n)
 
@@ -77,3 +78,10 @@ class ScoreTable:
         """The first of `ranking`, or the start when there is none."""
         ranking = self.ranking()
         return ranking[0] if ranking else self.estimate(self.space.start)
+
+
+def reached(target: float | None, best: Recommendation, space: Space) -> str:
+    """Why a search for a target score may stop; empty when it may not. A handful of scores proves nothing."""
+    if target is None or best.low < target or best.n < min(space.samples, _LEAST_PROOF) or not best.n:
+        return ""
+    return f"the target score of {target:g} was reached"

@@ -73,15 +73,21 @@ class TPESelector(TrialSelector):
     def _reject(self, candidate: Candidate, trial: optuna.Trial) -> None:
         """Tells TPE what a candidate that cannot be asked is worth: its mean when it was tried, else nothing."""
         if self.table.scores.get(candidate):
-            self._study.tell(trial, self.table.estimate(candidate).estimate)
+            self._study.tell(trial, self._worth(candidate))
         else:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+    def _worth(self, candidate: Candidate) -> float:
+        """Its estimate; the lowest of all when it may not be asked any more, so that others like it are avoided."""
+        if self.space.feasible(candidate):
+            return self.table.estimate(candidate).estimate
+        return min(entry.estimate for entry in self.table.ranking())
 
     def _learn(self, trial: Trial) -> None:
         token = trial.token
         assert isinstance(token, optuna.Trial)
         if trial.scores:
-            self._study.tell(token, self.table.estimate(trial.candidate).estimate)
+            self._study.tell(token, self._worth(trial.candidate))
         else:
             self._study.tell(token, state=optuna.trial.TrialState.FAIL)
 

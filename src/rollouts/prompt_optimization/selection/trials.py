@@ -5,13 +5,15 @@ A trial is one candidate on one minibatch. The candidate comes from `_choose`; t
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
+from rollouts.prompt_optimization.selection.draws import ENUMERABLE, unravel
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
-from rollouts.prompt_optimization.selection.table import ScoreTable
+from rollouts.prompt_optimization.selection.table import ScoreTable, reached
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class TrialSelector:
         self._open: list[Trial] = []
         self._full_due = False
         self._best: tuple[float, int] = (float("-inf"), 0)
+        self._left = math.inf if settings.budget is None else settings.budget
 
     def ask(self, n: int) -> list[Cell]:
         cells: list[Cell] = []
@@ -47,9 +50,12 @@ class TrialSelector:
                 self.table.take(cell)
             cells.extend(new)
             self._open.append(trial)
+            self._left -= len(new)
         return cells
 
     def _next_trial(self) -> Trial | None:
+        if self._left <= 0:
+            return None
         if self._full_due:
             self._full_due = False
             full = self._full_trial()
@@ -62,7 +68,7 @@ class TrialSelector:
             return None
         candidate, token = chosen
         free = self.table.free_samples(candidate, range(self.space.samples))
-        batch = self.rng.sample(free, min(self.settings.minibatch, len(free)))
+        batch = self.rng.sample(free, int(min(self.settings.minibatch, len(free), self._left)))
         self.trials_asked += 1
         every = self.settings.full_every
         self._full_due = bool(every) and self.trials_asked % every == 0
@@ -71,8 +77,10 @@ class TrialSelector:
     def _full_trial(self) -> Trial | None:
         """The best candidate that is not yet evaluated on all samples."""
         for entry in self.table.ranking():
-            if not self.table.exhausted(entry.candidate):
+            if self.usable(entry.candidate):
                 free = self.table.free_samples(entry.candidate, range(self.space.samples))
+                if len(free) > self._left:
+                    free = self.rng.sample(free, int(self._left))
                 return Trial(self.trials_asked, entry.candidate, set(free), full=True)
         return None
 
@@ -82,6 +90,7 @@ class TrialSelector:
             for trial in self._open:
                 if trial.candidate == result.cell.candidate and result.cell.sample in trial.waiting:
                     trial.waiting.discard(result.cell.sample)
+                    self._left += result.missing
                     if result.score is not None:
                         trial.scores.append(result.score)
                     break
@@ -119,13 +128,13 @@ class TrialSelector:
         return self.table.recommend()
 
     def should_stop(self) -> bool:
-        patience, target = self.settings.patience, self.settings.target
+        return bool(self.why_stopped())
+
+    def why_stopped(self) -> str:
+        patience = self.settings.patience
         if patience is not None and self.trials_told - self._best[1] >= patience:
-            return True
-        if target is None:
-            return False
-        best = self.recommend()
-        return best.n >= self.space.samples and best.estimate >= target
+            return f"{patience} trials brought no better candidate"
+        return reached(self.settings.target, self.recommend(), self.space)
 
     def usable(self, candidate: Candidate) -> bool:
         """Allowed, and with samples left."""
@@ -138,8 +147,8 @@ class TrialSelector:
             candidate = tuple(self.rng.randrange(n) for n in levels)
             if self.usable(candidate):
                 return candidate
-        for offset in range(min(_product(levels), 20_000)):
-            candidate = _unravel(offset, levels)
+        for offset in range(min(math.prod(levels), ENUMERABLE)):
+            candidate = unravel(offset, levels)
             if self.usable(candidate):
                 return candidate
         return None
@@ -150,18 +159,3 @@ class TrialSelector:
 
     def _learn(self, trial: Trial) -> None:
         """A trial has ended; `trial.scores` may be empty when all of its cells failed."""
-
-
-def _product(levels: Sequence[int]) -> int:
-    total = 1
-    for n in levels:
-        total *= n
-    return total
-
-
-def _unravel(index: int, levels: Sequence[int]) -> Candidate:
-    out = []
-    for n in reversed(levels):
-        index, level = divmod(index, n)
-        out.append(level)
-    return tuple(reversed(out))

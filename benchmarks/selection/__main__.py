@@ -1,0 +1,99 @@
+"""Regret of selectors replayed on tables of outcomes: `python -m benchmarks.selection [--tables DIR]`.
+
+A call is one candidate on one example; regret is how much worse the recommended candidate's mean over all examples is
+than the best candidate's, in percentage points. The first method of the list is compared with the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+
+from benchmarks.selection.replay import METHODS, regrets
+from benchmarks.selection.report import Record, comparison, lines, plot
+from benchmarks.selection.worlds import World, load, synthetic
+
+_SEEDS_AT_ONCE = 5
+
+
+@cache
+def worlds(directory: Path | None, families: bool) -> dict[str, Callable[[], World]]:
+    """What to replay, by name, each made when it is wanted."""
+    return {**(load(directory) if directory else {}), **(synthetic() if families else {})}
+
+
+@cache
+def world(directory: Path | None, name: str) -> World:
+    """Made once per process."""
+    return worlds(directory, True)[name]()
+
+
+Job = tuple[Path | None, str, str, tuple[int, ...], range, int]
+
+
+def run(job: Job) -> list[list[float]]:
+    """Regrets of a few seeds, one list per seed."""
+    directory, name, method, budgets, seeds, batch = job
+    return [regrets(method, world(directory, name), seed, budgets, batch) for seed in seeds]
+
+
+def jobs(options: argparse.Namespace) -> Iterator[Job]:
+    for name in worlds(options.tables, not options.no_synthetic):
+        for method in options.methods:
+            for first in range(0, options.seeds, _SEEDS_AT_ONCE):
+                seeds = range(first, min(first + _SEEDS_AT_ONCE, options.seeds))
+                yield options.tables, name, method, options.budgets, seeds, options.batch
+
+
+def measure(options: argparse.Namespace) -> list[Record]:
+    """All records, by table, method and budget."""
+    values: dict[tuple[str, str, int], list[float]] = {}
+    todo = list(jobs(options))
+    with ProcessPoolExecutor(options.processes) as pool:
+        for (_, name, method, budgets, *_), rows in zip(todo, pool.map(run, todo), strict=True):
+            for row in rows:
+                for budget, value in zip(budgets, row, strict=True):
+                    values.setdefault((name, method, budget), []).append(value)
+    return [Record.of(*key, found) for key, found in values.items()]
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    numbers = lambda text: tuple(sorted(int(part) for part in text.split(",")))  # noqa: E731
+    parser.add_argument("--tables", type=Path, help="a directory of NAME.json.gz")
+    parser.add_argument("--no-synthetic", action="store_true", help="the tables only")
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), help=",".join(METHODS))
+    parser.add_argument("--budgets", type=numbers, default=(400, 800, 2000, 4000, 8000))
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=32, help="cells in flight")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--json", type=Path, help="write the records here")
+    parser.add_argument("--plot", type=Path, help="draw regret against calls here (needs matplotlib)")
+    options = parser.parse_args(argv)
+    unknown = set(options.methods) - set(METHODS)
+    if unknown:
+        parser.error(f"unknown methods: {', '.join(sorted(unknown))} (known: {', '.join(METHODS)})")
+    if not worlds(options.tables, not options.no_synthetic):
+        parser.error("nothing to replay: name a directory with --tables that has files NAME.json.gz")
+    return options
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(argv)
+    records = measure(options)
+    if options.json:
+        options.json.write_text(json.dumps([record.to_json() for record in records], indent=1))
+    print("\n".join(lines(records)))
+    if len(options.methods) > 1:
+        print("\n".join(comparison(records, options.methods[0])))
+    if options.plot:
+        plot(records, options.plot)
+
+
+if __name__ == "__main__":
+    main()

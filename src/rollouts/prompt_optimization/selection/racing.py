@@ -1,0 +1,260 @@
+"""A factored Bayesian race: a Gaussian model of the scores says what is likely good, a 1/rank rule who runs next."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
+from rollouts.prompt_optimization.selection.cells import CellLog, Ints
+from rollouts.prompt_optimization.selection.model import FactorModel
+from rollouts.prompt_optimization.selection.pool import Pool
+from rollouts.prompt_optimization.selection.settings import SelectorSettings
+from rollouts.prompt_optimization.selection.stopping import chance_within
+from rollouts.prompt_optimization.selection.table import reached
+
+# Found by replay on real and made-up tables (docs/selection.md); none of them is sharp.
+_DESIGN = 32
+_BONUS = 0.5
+_HEAD_START = 1.0
+_GROWTH, _MOST_AT_ONCE = 0.15, 32
+_STEEP, _FLATTER, _FLATTEST = 1.25, 0.12, 0.5
+_RENEW_EVERY, _RENEWED = 200, 300
+_STOP_EVERY = 128
+_Z = 1.96
+
+
+class RacingSelector:
+    """`ask` returns at most as many cells as it is asked for, and never waits for results under way. It uses the budget
+    to its end unless the stop rule ends it. The method and its assumptions are in docs/selection.md."""
+
+    def __init__(self, space: Space, settings: SelectorSettings) -> None:
+        self.settings = settings
+        self._rng = random.Random(f"rollouts-selector-{settings.seed}")
+        self._order: Ints = np.array(self._rng.sample(range(space.samples), space.samples), dtype=np.int64)
+        self._pool = Pool(space, self._rng)
+        self._log = CellLog()
+        self._model = FactorModel(space.levels, space.samples)
+        self._fitted = 0
+        self._view: tuple[tuple[int, int], FactorModel] | None = None
+        self._left = settings.cells
+        self._queue = self._design()
+        self._renewed = 0
+        self._tested = 0
+        self._stopped = ""
+
+    @property
+    def space(self) -> Space:
+        """The space as it is now."""
+        return self._pool.space
+
+    def _design(self) -> list[tuple[int, int]]:
+        """The first cells: candidates in which every factor's levels occur evenly, each on another sample."""
+        columns = []
+        for n in self.space.levels:
+            column: list[int] = []
+            while len(column) < _DESIGN:
+                column += self._rng.sample(range(n), n)
+            columns.append(column[:_DESIGN])
+        candidates = dict.fromkeys([self.space.start, *zip(*columns, strict=True)])
+        self._pool.add(candidates)
+        rows = [row for row in (self._pool.row[c] for c in candidates) if self._pool.allowed(row)][:_DESIGN]
+        return [(row, int(self._order[i % len(self._order)])) for i, row in enumerate(rows)] if len(self._order) else []
+
+    def ask(self, n: int) -> list[Cell]:
+        room = min(n, self._left)
+        if room <= 0:
+            return []
+        self._learn()
+        wanted: dict[int, list[int]] = {}
+        while self._queue and room:
+            row, sample = self._queue.pop(0)
+            if self._pool.allowed(row) and self._pool.take(row, sample):
+                wanted.setdefault(row, []).append(sample)
+                room -= 1
+        if room:
+            self._race(room, wanted)
+        cells = []
+        for row, samples in wanted.items():
+            candidate = self._pool.candidate(row)
+            for sample in samples:
+                self._log.open(row, sample)
+                cells.append(Cell(candidate, sample))
+        self._left -= len(cells)
+        return cells
+
+    def _race(self, room: int, wanted: dict[int, list[int]]) -> None:
+        """Cells in proportion to a power of 1/rank, the rank being by estimate plus half a standard deviation."""
+        pool, model = self._pool, self._model
+        score = model.theta + _BONUS * np.sqrt(model.variance) + 1e-6 * pool.tie
+        rank = np.empty(len(score))
+        rank[np.lexsort((-score, pool.barred))] = np.arange(1, len(score) + 1) ** self._power()
+        asked = pool.asked.astype(float)
+        index = np.where(pool.barred | (pool.asked >= self.space.samples), np.inf, (asked + _HEAD_START) * rank)
+        more: dict[int, int] = {}
+        while room:
+            row = int(index.argmin())
+            if not np.isfinite(index[row]):
+                break
+            if not pool.allowed(row):
+                index[row] = np.inf
+                continue
+            free = self.space.samples - int(asked[row])
+            chunk = min(max(1, int(_GROWTH * asked[row])), _MOST_AT_ONCE, room, free)
+            more[row] = more.get(row, 0) + chunk
+            asked[row] += chunk
+            room -= chunk
+            index[row] = np.inf if chunk == free else (asked[row] + _HEAD_START) * rank[row]
+        for row, count in more.items():
+            samples = self._samples(row, count)
+            wanted.setdefault(row, []).extend(samples)
+            for sample in samples:
+                pool.take(row, sample)
+
+    def _power(self) -> float:
+        """How steeply calls fall with the rank: with few calls per candidate a short list, later a longer one, when the
+        leaders are known and the best may be one that had bad luck. In a working pool what is learnt about levels
+        counts more than what is learnt about its members."""
+        if not self._pool.whole:
+            return 1.0
+        calls = float(self._pool.asked.sum()) / max(1, int((~self._pool.barred).sum()))
+        return max(_FLATTEST, _STEEP - _FLATTER * float(np.log2(1 + calls)))
+
+    def _samples(self, row: int, count: int) -> list[int]:
+        """Samples that are new to the candidate's uncertain levels first, then in the one order shared by all."""
+        free = self._pool.free(row, self._order)
+        novelty = np.zeros(len(free))
+        for factor, pairs, level in zip(self._model.factors, self._pool.pairs, self._pool.grid[row], strict=True):
+            novelty += factor.vb[level] * (pairs[level, free] == 0)
+        return [int(sample) for sample in free[np.argsort(-novelty, kind="stable")[:count]]]
+
+    def _learn(self) -> None:
+        """One sweep of the model when there are new scores, and new members for a working pool."""
+        if self._log.results > self._fitted or len(self._model.theta) < len(self._pool.grid):
+            self._model = self._current()
+            self._fitted, self._view = self._log.results, None
+        if not self._pool.whole and self._log.results - self._renewed >= _RENEW_EVERY:
+            self._renewed = self._log.results
+            self._renew()
+
+    def _fit(self, model: FactorModel) -> None:
+        rows, samples, scores = self._log.scored()
+        scale = self.settings.high - self.settings.low
+        model.fit(self._pool.grid, rows, samples, (scores - self.settings.low) / scale)
+
+    def _renew(self) -> None:
+        """Posterior draws of each factor's best level take the place of candidates that were never asked for."""
+        draws = [
+            [
+                max(range(len(f.b)), key=lambda i: f.b[i] + f.vb[i] ** 0.5 * self._rng.gauss(0, 1))
+                for _ in range(_RENEWED)
+            ]
+            for f in self._model.factors
+        ]
+        self._pool.replace_unasked(zip(*draws, strict=True))
+        self._fit(self._model)
+        self._view = None
+
+    def _current(self) -> FactorModel:
+        """The model with all that was told, without touching the one that decisions are made with: looking changes
+        nothing."""
+        known = (self._log.results, len(self._pool.grid))
+        if known == (self._fitted, len(self._model.theta)):
+            return self._model
+        if self._view is None or self._view[0] != known:
+            model = copy.deepcopy(self._model)
+            self._fit(model)
+            self._view = (known, model)
+        return self._view[1]
+
+    def tell(self, results: Sequence[Result]) -> None:
+        for result in results:
+            row, sample = self._pool.row[result.cell.candidate], result.cell.sample
+            if result.missing:
+                self._pool.release(row, sample)
+                self._left += 1
+            else:
+                self._log.fill(row, sample, result.score)
+
+    def record(self, results: Sequence[Result]) -> None:
+        self._pool.add(result.cell.candidate for result in results)
+        for result in results:
+            row, sample = self._pool.row[result.cell.candidate], result.cell.sample
+            if not result.missing and self._pool.take(row, sample):
+                self._log.open(row, sample)
+            if not result.missing:
+                self._log.fill(row, sample, result.score)
+
+    def unseen(self, candidate: Candidate) -> list[int]:
+        every = np.arange(self.space.samples)
+        row = self._pool.row.get(candidate)
+        return [int(sample) for sample in (every if row is None else self._pool.free(row, every))]
+
+    def add_level(self, factor: int) -> int:
+        best = list(self.recommend().candidate)
+        level = self._pool.add_level(factor)
+        self._model.add_level(factor)
+        if not self._pool.whole:
+            best[factor] = level
+            others = (list(self._pool.random_candidate()) for _ in range(_RENEWED // 10))
+            self._pool.add([tuple(best)])
+            self._pool.replace_unasked((*c[:factor], level, *c[factor + 1 :]) for c in others)
+        self._fitted, self._view = -1, None
+        return level
+
+    def ranking(self) -> list[Recommendation]:
+        model = self._current()
+        entries = [self._entry(model, int(row)) for row in np.flatnonzero(model.counts)]
+        start = self.space.start
+        return sorted(entries, key=lambda r: (-round(r.estimate, 12), -r.n, r.candidate != start, r.candidate))
+
+    def recommend(self) -> Recommendation:
+        model = self._current()
+        tried = np.flatnonzero(model.counts)
+        if not len(tried):
+            return self._entry(model, self._pool.row[self.space.start])
+        top = tried[np.round(model.theta[tried], 12) >= np.round(model.theta[tried].max(), 12)]
+        entries = [self._entry(model, int(row)) for row in top]
+        start = self.space.start
+        return min(entries, key=lambda r: (-r.n, r.candidate != start, r.candidate))
+
+    def _entry(self, model: FactorModel, row: int) -> Recommendation:
+        estimate, mean, half = model.theta[row], model.means[row], _Z * np.sqrt(model.variance[row])
+        n = int(model.counts[row])
+        low, scale = self.settings.low, self.settings.high - self.settings.low
+        values = (estimate, mean if n else estimate, max(0.0, estimate - half), min(1.0, estimate + half))
+        estimate, mean, lower, upper = (low + scale * float(value) for value in values)
+        return Recommendation(
+            candidate=self._pool.candidate(row), estimate=estimate, mean=mean, low=lower, high=upper, n=n
+        )
+
+    def should_stop(self) -> bool:
+        return bool(self.why_stopped())
+
+    def why_stopped(self) -> str:
+        if not self._stopped:
+            self._stopped = reached(self.settings.target, self.recommend(), self.space) or self._settled()
+        return self._stopped
+
+    def _settled(self) -> str:
+        epsilon, delta = self.settings.epsilon, self.settings.delta
+        if epsilon is None or self._log.results - self._tested < _STOP_EVERY:
+            return ""
+        self._tested = self._log.results
+        model = self._current()
+        seed = np.random.SeedSequence([self.settings.seed & 0xFFFFFFFF, self._log.results])
+        chance = chance_within(
+            model,
+            self._pool.grid,
+            ~self._pool.barred,
+            epsilon / (self.settings.high - self.settings.low),
+            np.random.default_rng(seed),
+        )
+        if chance < 1 - delta:
+            return ""
+        return (
+            f"the incumbent is within {epsilon:g} of the best with a chance of {chance:.0%}; {self._left} calls saved"
+        )

@@ -1,0 +1,146 @@
+"""What selectors that work in stages share: a random field of candidates, all on the same samples in the same order.
+
+In every stage the survivors are brought to the same number of samples; then the worst of them leave. Which and how many
+is for the subclass to say. The field is drawn once, an `ARM_COST`th of the budget in size, with the start in it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
+from rollouts.prompt_optimization.selection.draws import draw_candidates
+from rollouts.prompt_optimization.selection.settings import SelectorSettings
+from rollouts.prompt_optimization.selection.table import ScoreTable, reached
+
+ARM_COST = 16
+
+
+class StageSelector:
+    """Base of `successive_halving` and `successive_rejects`."""
+
+    def __init__(self, space: Space, settings: SelectorSettings) -> None:
+        self.space, self.settings = space, settings
+        self.table = ScoreTable(space)
+        self.rng = random.Random(f"rollouts-selector-{settings.seed}")
+        self.order = self.rng.sample(range(space.samples), space.samples)
+        self.alive = draw_candidates(space, max(2, settings.cells // ARM_COST), self.rng)
+        self._rejected: list[Candidate] = []
+        self._left = settings.cells
+        self._goal, self._depth = 0.0, 0
+        self._queue: list[Cell] = []
+        self._open: set[Cell] = set()
+        self._begin_stage()
+
+    def ask(self, n: int) -> list[Cell]:
+        self._drop_infeasible()
+        while not self._queue and not self._open and self._end_stage():
+            self._begin_stage()
+        cells = self._queue[: max(1, min(n, self._left))] if self._left else []
+        del self._queue[: len(cells)]
+        self._left -= len(cells)
+        self._open.update(cells)
+        for cell in cells:
+            self.table.take(cell)
+        return cells
+
+    def _drop_infeasible(self) -> None:
+        barred = {candidate for candidate in self.alive if not self.space.feasible(candidate)}
+        if barred:
+            self.alive = [candidate for candidate in self.alive if candidate not in barred]
+            self._queue = [cell for cell in self._queue if cell.candidate not in barred]
+
+    def _begin_stage(self) -> None:
+        self._goal = max(1.0, self._goal + self._step())
+        self._depth = min(self.space.samples, int(self._goal + 1e-9))
+        self._queue = [Cell(c, s) for c in self.alive for s in self.table.free_samples(c, self.order[: self._depth])]
+
+    def _end_stage(self) -> bool:
+        """Lets the worst leave; False when there is nothing more to find out."""
+        if not self._left or not self.alive or self._depth >= self.space.samples:
+            return False
+        keep = self._keep() if len(self.alive) > 1 else 1
+        ranked = self._ranked()
+        self.alive, lost = ranked[:keep], ranked[keep:]
+        self._rejected = lost + self._rejected
+        return True
+
+    def _ranked(self) -> list[Candidate]:
+        """Survivors by their mean advantage over the others on the samples they share, so that a failed cell or a late
+        arrival does not change what a candidate is compared with."""
+        scores = [self.table.scores.get(candidate, {}) for candidate in self.alive]
+        sums = [0.0] * self.space.samples
+        counts = [0] * self.space.samples
+        for own in scores:
+            for sample, score in own.items():
+                sums[sample] += score
+                counts[sample] += 1
+        advantage = {}
+        for candidate, own in zip(self.alive, scores, strict=True):
+            gaps = [own[sample] - sums[sample] / counts[sample] for sample in sorted(own)]
+            advantage[candidate] = sum(gaps) / len(gaps) if gaps else float("-inf")
+        return sorted(self.alive, key=lambda c: (-round(advantage[c], 12), c != self.space.start, c))
+
+    def _step(self) -> float:
+        """By how many samples each survivor goes on in the next stage."""
+        raise NotImplementedError
+
+    def _keep(self) -> int:
+        """How many of the survivors go on."""
+        raise NotImplementedError
+
+    @property
+    def _payable(self) -> int:
+        """What is left of the budget when all survivors have reached the depth of this stage."""
+        behind = sum(len(self.table.free_samples(c, self.order[: self._depth])) for c in self.alive)
+        return max(0, self._left - behind)
+
+    def tell(self, results: Sequence[Result]) -> None:
+        for result in results:
+            self.table.add(result)
+            self._open.discard(result.cell)
+            if result.missing:
+                self._left += 1
+                if result.cell.candidate in self.alive:
+                    self._queue.append(result.cell)
+                    self._queue.sort(key=lambda cell: self.alive.index(cell.candidate))
+
+    def record(self, results: Sequence[Result]) -> None:
+        for result in results:
+            self.table.add(result)
+        known = {result.cell for result in results if not result.missing}
+        self._queue = [cell for cell in self._queue if cell not in known]
+
+    def unseen(self, candidate: Candidate) -> list[int]:
+        return self.table.free_samples(candidate, range(self.space.samples))
+
+    def add_level(self, factor: int) -> int:
+        """The incumbent with the new level joins the field, and catches up with it."""
+        levels = list(self.space.levels)
+        levels[factor] += 1
+        self.space = replace(self.space, levels=tuple(levels))
+        self.table.space = self.space
+        new = list(self.recommend().candidate)
+        new[factor] = levels[factor] - 1
+        candidate = tuple(new)
+        if self.space.feasible(candidate):
+            self.alive.append(candidate)
+            self._queue += [Cell(candidate, sample) for sample in self.order[: self._depth]]
+        return levels[factor] - 1
+
+    def ranking(self) -> list[Recommendation]:
+        """Survivors by their advantage, then the others, the last to leave first."""
+        order = dict.fromkeys([*self._ranked(), *self._rejected, *self.table.scores])
+        return [self.table.estimate(candidate) for candidate in order if self.table.scores.get(candidate)]
+
+    def recommend(self) -> Recommendation:
+        ranking = self.ranking()
+        return ranking[0] if ranking else self.table.estimate(self.space.start)
+
+    def should_stop(self) -> bool:
+        return bool(self.why_stopped())
+
+    def why_stopped(self) -> str:
+        return reached(self.settings.target, self.recommend(), self.space)

@@ -1,0 +1,87 @@
+"""The replay of selectors on tables of outcomes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from itertools import islice, pairwise
+from pathlib import Path
+
+import pytest
+from benchmarks.selection.__main__ import main
+from benchmarks.selection.mipro_v2 import course
+from benchmarks.selection.replay import METHODS, PEER, regrets, stopped
+from benchmarks.selection.report import Record, calls_to, ratio
+from benchmarks.selection.worlds import FAMILIES, World, load, made_up, many_factors
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    rng = random.Random(0)
+    rows = [["".join(str(int(rng.random() < (i + j) / 8)) for _ in range(30)) for j in range(4)] for i in range(4)]
+    (tmp_path / "tiny.json.gz").write_bytes(gzip.compress(json.dumps({"correct": rows}).encode()))
+    return tmp_path
+
+
+def tiny(tables: Path) -> World:
+    return load(tables)["tiny"]()
+
+
+def test_records_of_every_method(tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "records.json"
+    arguments = ["--tables", str(tables), "--no-synthetic", "--budgets", "60,120", "--seeds", "2", "--processes", "1"]
+    main([*arguments, "--json", str(out)])
+    records = json.loads(out.read_text())
+    assert [set(record) for record in records] == [{"table", "method", "budget", "regret", "se", "seeds"}] * len(
+        records
+    )
+    assert {(r["method"], r["budget"]) for r in records} == {(m, b) for m in METHODS for b in (60, 120)}
+    assert all(0 <= record["regret"] <= 100 and record["seeds"] == 2 for record in records)
+    shown = capsys.readouterr().out
+    assert "tiny" in shown
+    assert all(method in shown for method in METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_calls_leave_no_regret_and_seeds_decide(method: str, tables: Path) -> None:
+    world = tiny(tables)
+    if method in ("racing", "tpe", PEER):
+        assert regrets(method, world, 0, [4 * 4 * 30])[0] <= 5
+    assert regrets(method, world, 1, [50, 100]) == regrets(method, world, 1, [50, 100])
+
+
+def test_the_peer_pays_for_the_start_and_then_by_minibatch(tables: Path) -> None:
+    calls = [step for step, _ in islice(course(tiny(tables), 0), 4)]
+    assert calls[:2] == [0, 30]
+    assert all(0 <= after - before <= 30 for before, after in pairwise(calls))
+
+
+def test_an_early_stop_is_reported(tables: Path) -> None:
+    stop = stopped("racing", tiny(tables), 0, budget=480, epsilon=0.9, delta=0.1)
+    assert stop.calls < 480
+    assert stop.reason
+
+
+def test_families_are_the_same_every_time() -> None:
+    first, again = made_up("syn-4-factors"), made_up("syn-4-factors")
+    candidate = (1, 2, 3, 4)
+    assert [first.score(candidate, s) for s in range(50)] == [again.score(candidate, s) for s in range(50)]
+    assert first.best == again.best
+    assert "syn-pure" in FAMILIES
+
+
+def test_the_best_of_many_factors_beats_neighbours() -> None:
+    world = many_factors(factors=5, levels=3, samples=20)
+    rng = random.Random(1)
+    values = [world.value(tuple(rng.randrange(3) for _ in range(5))) for _ in range(100)]
+    assert world.best >= max(values)
+    assert world.score((0,) * 5, 3) in (0.0, 1.0)
+
+
+def test_what_the_summary_computes() -> None:
+    values = {("a", 100): [8.0, 8.0], ("a", 400): [2.0, 2.0], ("b", 100): [16.0, 16.0], ("b", 400): [4.0, 4.0]}
+    records = [Record.of("t", method, budget, found) for (method, budget), found in values.items()]
+    assert ratio(records, "a", ["b"], 100) == pytest.approx(0.5, abs=0.01)
+    assert calls_to(records, "t", "a", 5.0) == pytest.approx(200)
+    assert calls_to(records, "t", "b", 2.0) is None

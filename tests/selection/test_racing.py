@@ -1,0 +1,137 @@
+"""What only the race promises: scores of any range, a rule for stopping, estimates that fit the data."""
+
+from __future__ import annotations
+
+import math
+import random
+from statistics import mean
+
+import numpy as np
+import pytest
+
+from rollouts.prompt_optimization.selection import Cell, Result
+from rollouts.prompt_optimization.selection.cells import CellLog
+from rollouts.prompt_optimization.selection.model import FactorModel
+
+from .tables import all_candidates, coin, factor_chance, play, selector, space
+
+
+def test_the_unit_of_the_scores_changes_nothing() -> None:
+    def run(low: float, high: float) -> tuple[list[Cell], float]:
+        score = coin(3, factor_chance(3, (5, 5)))
+        chooser = selector("racing", space(5, 5, samples=30), budget=400, low=low, high=high)
+        cells = play(chooser, lambda c, s: low + (high - low) * (score(c, s) or 0.0), batch=16).cells
+        return cells, (chooser.recommend().estimate - low) / (high - low)
+
+    cells, estimate = run(0.0, 1.0)
+    for low, high in ((-4.0, 4.0), (0.0, 128.0)):
+        same, scaled = run(low, high)
+        assert same == cells
+        assert scaled == pytest.approx(estimate)
+
+
+def test_calls_go_to_the_good_ones() -> None:
+    chance = factor_chance(5, (12, 12))
+    chooser = selector("racing", space(12, 12, samples=200), budget=2000)
+    played = play(chooser, coin(5, chance), batch=32)
+    best = sorted(all_candidates((12, 12)), key=chance)[-14:]
+    assert sum(cell.candidate in best for cell in played.cells) > 0.4 * len(played.cells)
+
+
+def test_it_stops_when_nothing_can_be_much_better_and_says_so() -> None:
+    chooser = selector("racing", space(3, 3, samples=400), budget=3600, epsilon=0.1)
+    played = play(chooser, lambda c, s: float(c == (2, 1)), batch=32)
+    assert len(played.cells) < 1800
+    assert chooser.recommend().candidate == (2, 1)
+    assert "within 0.1 of the best" in chooser.why_stopped()
+    assert f"{3600 - len(played.cells)} calls saved" in chooser.why_stopped()
+
+
+@pytest.mark.parametrize("epsilon", [None, 0.001])
+def test_it_does_not_stop_while_the_best_is_open(epsilon: float | None) -> None:
+    chooser = selector("racing", space(10, 10, samples=100), budget=600, epsilon=epsilon)
+    assert len(play(chooser, coin(1, lambda c: 0.5), batch=32).cells) == 600
+    assert chooser.why_stopped() == ""
+
+
+def test_a_stop_is_mostly_right() -> None:
+    stopped = right = 0
+    for seed in range(14):
+        rng = random.Random(seed)
+        worth = {c: 0.5 + 0.1 * rng.gauss(0, 1) for c in all_candidates((4, 4))}
+        score = coin(seed, lambda c, worth=worth: worth[c])
+        chooser = selector("racing", space(4, 4, samples=200), budget=3200, epsilon=0.05, seed=seed)
+        play(chooser, score, batch=32)
+        if chooser.why_stopped():
+            means = {c: mean(score(c, s) or 0.0 for s in range(200)) for c in worth}
+            stopped += 1
+            right += means[chooser.recommend().candidate] >= max(means.values()) - 0.05
+    assert stopped >= 7
+    assert right >= 0.9 * stopped
+
+
+def test_a_candidate_seen_on_all_samples_has_its_plain_mean() -> None:
+    chooser = selector("racing", space(3, 2, samples=8), budget=60)
+    rng = random.Random(2)
+    values = [rng.random() for _ in range(8)]
+    chooser.record([Result(Cell((1, 1), s), value) for s, value in enumerate(values)])
+    play(chooser, coin(2, lambda c: 0.2), batch=5)
+    entry = next(r for r in chooser.ranking() if r.candidate == (1, 1))
+    assert entry.estimate == entry.mean == entry.low == entry.high == pytest.approx(mean(values))
+
+
+def test_intervals_hold_most_of_the_truth() -> None:
+    """Over all tried candidates of several worlds; 95 % of them if the model were true."""
+    inside = total = 0
+    for seed in range(4):
+        chance = factor_chance(seed, (10, 10))
+        chooser = selector("racing", space(10, 10, samples=100), budget=800, seed=seed)
+        score = coin(seed, chance)
+        play(chooser, score, batch=32)
+        for entry in chooser.ranking():
+            truth = mean(score(entry.candidate, s) or 0.0 for s in range(100))
+            inside += entry.low - 1e-9 <= truth <= entry.high + 1e-9
+            total += 1
+    assert inside / total > 0.75
+
+
+def test_a_shared_level_is_less_evidence_than_another_sample() -> None:
+    """Two candidates of one level that agree on one sample must not make the level as certain as two samples do."""
+
+    def spread(cells: list[tuple[int, int]]) -> float:
+        grid = np.array([[0, 0], [0, 1]])
+        model = FactorModel((1, 2), 50)
+        log = CellLog()
+        for row, sample in cells:
+            log.open(row, sample)
+            log.fill(row, sample, 1.0)
+        model.fit(grid, *log.scored())
+        return math.sqrt(model.factors[0].vb[0])
+
+    assert spread([(0, 0), (1, 1)]) < spread([(0, 0), (1, 0)])
+
+
+def test_a_space_too_large_to_write_down_is_searched_by_its_levels() -> None:
+    levels = (12,) * 5
+    found, at_random = [], []
+    for seed in range(3):
+        chance = factor_chance(seed, levels)
+        chooser = selector("racing", space(*levels, samples=400), budget=1500, seed=seed)
+        play(chooser, coin(seed, chance), batch=32)
+        rng = random.Random(seed)
+        drawn = sorted(chance(tuple(rng.randrange(12) for _ in levels)) for _ in range(1000))
+        found.append(chance(chooser.recommend().candidate))
+        at_random.append(drawn[-50])
+    assert mean(found) > mean(at_random)
+
+
+def test_many_candidates_may_join_a_single_factor() -> None:
+    """How new candidates come in one by one: the best joins last and is found."""
+    chooser = selector("racing", space(1, samples=60), budget=1200)
+    score = coin(9, lambda c: 0.2 + 0.6 * c[0] / 20)
+    for _ in range(20):
+        cells = chooser.ask(20)
+        chooser.tell([Result(c, score(c.candidate, c.sample)) for c in cells])
+        chooser.add_level(0)
+    play(chooser, score, batch=20)
+    assert chooser.recommend().candidate[0] >= 17
