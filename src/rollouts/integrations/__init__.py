@@ -1,0 +1,1 @@
+"""Other tools: what they take from us, and we from them."""
