@@ -1,6 +1,6 @@
 """Optimizes a prompt for intent classification from Python.
 
-    python examples/banking77_mipro.py [DATA] [ROWS]
+    python examples/prompt_optimization/banking77_mipro.py [DATA] [ROWS]
 
 DATA is `banking77` (the default; downloaded once), `tickets` (shipped) or a file with a text and a label column. The
 model is that of the environment variable ROLLOUTS_ENDPOINT, as `provider/model`; by default the embedded one.

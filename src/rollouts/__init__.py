@@ -18,14 +18,18 @@ if TYPE_CHECKING:
         Score,
         Trajectory,
     )
+    from rollouts.integrations.exports import export_prompt
     from rollouts.prompt_optimization import (
+        GEPAConfig,
         MIPROConfig,
         OptimizationResult,
         StudyOptions,
         evaluate_template,
         format_prompt,
+        run_gepa,
         run_mipro,
     )
+    from rollouts.prompt_optimization.saving import load_program, load_prompt, load_result, save
     from rollouts.store import open_store
 
 __version__ = "0.1.0"
@@ -35,6 +39,7 @@ _HOMES = {
     "rollouts.dtypes": (
         "Endpoint",
         "FewShotExample",
+        "GEPAConfig",
         "Message",
         "Metric",
         "Program",
@@ -43,14 +48,18 @@ _HOMES = {
         "Score",
         "Trajectory",
     ),
+    "rollouts.integrations.exports": ("export_prompt",),
     "rollouts.prompt_optimization": (
+        "GEPAConfig",
         "MIPROConfig",
         "OptimizationResult",
         "StudyOptions",
         "evaluate_template",
         "format_prompt",
+        "run_gepa",
         "run_mipro",
     ),
+    "rollouts.prompt_optimization.saving": ("load_program", "load_prompt", "load_result", "save"),
     "rollouts.store": ("open_store",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -60,6 +69,7 @@ __all__ = [
     "Constraints",
     "Endpoint",
     "FewShotExample",
+    "GEPAConfig",
     "MIPROConfig",
     "Message",
     "Metric",
@@ -71,9 +81,15 @@ __all__ = [
     "StudyOptions",
     "Trajectory",
     "evaluate_template",
+    "export_prompt",
     "format_prompt",
+    "load_program",
+    "load_prompt",
+    "load_result",
     "open_store",
+    "run_gepa",
     "run_mipro",
+    "save",
 ]
 
 

@@ -111,7 +111,7 @@ def test_wrong_usage(cli: Cli, arguments: tuple[str, ...]) -> None:
     assert cli(*arguments, "--json").json["error"]["exit_code"] == failures.USAGE
 
 
-@pytest.mark.parametrize("method", ["gepa", "hope"])
+@pytest.mark.parametrize("method", ["gpea", "hope"])
 def test_unknown_method(cli: Cli, method: str) -> None:
     refused(cli, method, code=failures.USAGE, options=("--method", method))
 

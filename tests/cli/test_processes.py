@@ -115,10 +115,12 @@ def test_second_signal_ends_at_once(cli: Cli, provider: Provider, start: Start) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["mipro", "gepa"])
 def test_killed_and_resumed_stays_under_the_cap_and_ends_as_if_undisturbed(
-    cli: Cli, provider: Provider, start: Start
+    cli: Cli, provider: Provider, start: Start, method: str
 ) -> None:
     mock = provider(latency=0.03)
+    cli.change('name = "job"', f'name = "job"\nalgorithm = "{method}"')
     arguments = ("optimize", "job.toml", "--json", "-j", 4)
     for calls in (25, 70):
         process = start(*arguments, "--max-calls", 260, *(["--resume"] if calls > 25 else []))

@@ -294,6 +294,9 @@ async def test_a_tool_using_rollout_is_read_back_with_its_messages(store: Store)
     """Demonstrations are made from them, so a resumed run must see what the first one saw."""
 
     class Tools:
+        async def reset(self, sample: Any) -> None:
+            """Nothing."""
+
         def tools(self) -> tuple[Tool, ...]:
             return (Tool(name="look", description="", parameters={}),)
 
@@ -316,6 +319,8 @@ async def test_a_tool_using_rollout_is_read_back_with_its_messages(store: Store)
     assert first[0].trajectory is not None
     assert again[0].trajectory is not None
     assert again[0].trajectory.messages == first[0].trajectory.messages
+    assert again[0].trajectory.calls == first[0].trajectory.calls
+    assert again[0].trajectory.tool_uses == first[0].trajectory.tool_uses != ()
     assert Message("tool", "seen", (), "1") in again[0].trajectory.messages
 
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from rollouts.errors import ConfigError
 from rollouts.experiments.config import ConfigFile
 from rollouts.experiments.config_base import Table, items_of, names_of
-from rollouts.experiments.config_convert import mipro_settings, to_budget, to_proposer
+from rollouts.experiments.config_convert import to_budget, to_proposer
 from rollouts.experiments.config_errors import dotted, nearest
 from rollouts.experiments.config_keys import tables
+from rollouts.experiments.config_search import mipro_settings
 from rollouts.experiments.loading import parse_config
 
 from .test_config_loading import base, problems

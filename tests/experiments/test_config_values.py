@@ -20,7 +20,6 @@ from rollouts.evaluation.metrics import METRICS, resolve_metric
 from rollouts.experiments.config import JobConfig, MiproTable
 from rollouts.experiments.config_base import items_of
 from rollouts.experiments.config_convert import (
-    mipro_settings,
     to_budget,
     to_constraints,
     to_dataset,
@@ -32,6 +31,7 @@ from rollouts.experiments.config_convert import (
 )
 from rollouts.experiments.config_docs import config_json_schema, config_markdown
 from rollouts.experiments.config_keys import tables
+from rollouts.experiments.config_search import mipro_settings
 from rollouts.experiments.config_template import Answers, template_toml
 from rollouts.experiments.loading import load_config, parse_config
 from rollouts.prompt_optimization.selection.registry import SELECTORS

@@ -140,7 +140,9 @@ def test_the_plan_of_a_resumed_run_is_the_plan_of_the_whole_run(tmp_path: Path, 
     assert second.of("plan") == whole.of("plan")
     # The authorised headroom of the process that died is lost, and nothing else.
     assert len(result.history) >= len(undisturbed.history) - 4
-    assert told(result)["history"][: len(result.history)] == told(undisturbed)["history"][: len(result.history)]
+    # Estimates are refined when the next round is asked for: they are left out.
+    rounds = [[(e.generation, e.mean_score, e.num_evaluated) for e in r.history] for r in (result, undisturbed)]
+    assert rounds[0] == rounds[1][: len(rounds[0])]
 
 
 def test_a_finished_run_resumes_to_the_same_result_for_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.dtypes import FewShotExample, PromptTemplate, Sample
-from rollouts.prompt_optimization.demos import DemoLimits, balanced, build_demo_sets, by_label, example_of, nearest
+from rollouts.prompt_optimization.demos import (
+    DemoLimits,
+    DemoSet,
+    balanced,
+    build_demo_sets,
+    by_label,
+    demo_pool,
+    example_of,
+    nearest,
+    varied,
+)
 
 TEMPLATE = PromptTemplate("Sort it.", "Text: {text}")
 OWN = (FewShotExample("Text: mine", "a"),)
@@ -131,3 +141,35 @@ def test_an_example_is_the_formatted_message_and_the_truth_or_the_output() -> No
     (row,) = rows(1)
     assert example_of(TEMPLATE, row) == FewShotExample("Text: money back please 0", "a")
     assert example_of(TEMPLATE, row, "said").output == "said"
+
+
+def test_a_varied_set_keeps_the_order_of_its_answers_and_half_of_its_examples() -> None:
+    train = rows(60)
+    groups = by_label(train)
+    rng = random.Random(0)
+    entry = DemoSet(
+        source="balanced", examples=tuple(example_of(TEMPLATE, sample) for sample in balanced(groups, 16, rng))
+    )
+    pool = demo_pool(TEMPLATE, train, [entry])
+    for _ in range(20):
+        other = varied(entry, pool, rng)
+        assert other is not None
+        assert [e.output for e in other.examples] == [e.output for e in entry.examples]
+        kept = sum(a == b for a, b in zip(entry.examples, other.examples, strict=True))
+        assert 8 <= kept < 16
+        assert len({e.input for e in other.examples}) == 16
+
+
+def test_a_set_of_all_there_is_cannot_be_varied() -> None:
+    entry = DemoSet(source="labelled", examples=tuple(example_of(TEMPLATE, sample) for sample in rows(3)))
+    assert varied(entry, demo_pool(TEMPLATE, (), [entry]), random.Random(0)) is None
+
+
+def test_what_demonstrations_can_be_exchanged_for_holds_rows_and_sets_once() -> None:
+    train = rows(10)
+    entry = DemoSet(
+        source="bootstrapped", examples=(FewShotExample("Text: new", "said"), example_of(TEMPLATE, train[0]))
+    )
+    pool = demo_pool(TEMPLATE, train, [entry])
+    assert sum(map(len, pool.values())) == 11
+    assert [e.output for e in pool["said"]] == ["said"]

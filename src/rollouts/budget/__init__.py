@@ -3,5 +3,15 @@
 from rollouts.budget.authorisation import Authorisation
 from rollouts.budget.ledger import Ledger, Reservation
 from rollouts.budget.limits import Budget, Constraints, Spend
+from rollouts.budget.modules import ModuleAccount, check_module_budgets
 
-__all__ = ["Authorisation", "Budget", "Constraints", "Ledger", "Reservation", "Spend"]
+__all__ = [
+    "Authorisation",
+    "Budget",
+    "Constraints",
+    "Ledger",
+    "ModuleAccount",
+    "Reservation",
+    "Spend",
+    "check_module_budgets",
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Any
 
@@ -17,7 +18,7 @@ class Budget:
 
     `max_cost_usd` covers every model call (task, judge, proposer, retries), `max_tokens` prompt and completion tokens
     together, `max_calls` attempts sent to a provider, `max_rollouts` runs of the program on a sample that were not
-    already known, `max_seconds` wall-clock time.
+    already known, `max_seconds` wall-clock time, `max_trials` the trials of a search (r-MIPRO only).
     """
 
     max_cost_usd: Decimal | float | int | str | None = None
@@ -25,9 +26,10 @@ class Budget:
     max_calls: int | None = None
     max_rollouts: int | None = None
     max_seconds: float | None = None
+    max_trials: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "max_calls", "max_rollouts", "max_seconds"):
+        for name in ("max_tokens", "max_calls", "max_rollouts", "max_seconds", "max_trials"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ConfigError(f"{name} = {value!r}: a cap is a number of at least 0; leave it out for no cap")
@@ -77,18 +79,62 @@ class Spend:
     def to_json(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Spend:
+        """The inverse of `to_json`; what is no amount of a resource is left out."""
+        return cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
     """What the shipped prompt must satisfy; None means anything goes.
 
     A candidate longer than `max_prompt_tokens` (prompt without the sample, counted by the endpoint's client) is
-    rejected before it costs anything. A rollout that outlives `max_latency_s` is cut and counts as failed. A candidate
-    ships only when the mean cost of its rollouts is at most `max_cost_per_call_usd` and the 95th percentile of their
-    latency at most `max_p95_latency_s`.
+    rejected before it costs anything. A call after which a rollout has taken more than `max_latency_s` is cut: the
+    rollout has no score and counts as a violation of its candidate. A candidate ships only when the 95th percentile of
+    the latency of its rollouts is at most `max_p95_latency_s`, and their mean cost at most `max_cost_per_call_usd`,
+    with `confidence` each; one that breaks a limit with confidence is dropped while the search runs. Latency is the
+    time of model calls, added up over a rollout, without waits for rate limits, retries and tools.
+
+    `modules` holds the limits of single modules by name. There a latency is that of one run of the module (the slowest
+    one of a rollout, for the percentile), a cost that of all its calls in a rollout. Each has a
+    `confidence` of its own.
+
+    Raises ConfigError for limits that are not above 0, contradict each other, or are nested deeper.
     """
 
     max_prompt_tokens: int | None = None
     max_latency_s: float | None = None
     max_p95_latency_s: float | None = None
     max_cost_per_call_usd: float | None = None
+    confidence: float = 0.95
+    modules: Mapping[str, Constraints] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("max_prompt_tokens", "max_latency_s", "max_p95_latency_s", "max_cost_per_call_usd"):
+            value, free = getattr(self, name), name == "max_cost_per_call_usd"
+            if value is not None and not (value >= 0 if free else value > 0):
+                raise ConfigError(
+                    f"{name} = {value!r}: must be a number {'of at least' if free else 'above'} 0; "
+                    "leave it out for no limit"
+                )
+        if not 0 < self.confidence < 1:
+            raise ConfigError(f"confidence = {self.confidence!r}: must lie between 0 and 1, for example 0.95")
+        cut, p95 = self.max_latency_s, self.max_p95_latency_s
+        if cut is not None and p95 is not None and p95 > cut:
+            raise ConfigError(f"max_p95_latency_s = {p95:g} is more than max_latency_s = {cut:g}, where calls are cut")
+        for name, limits in self.modules.items():
+            if limits.modules:
+                raise ConfigError(f"the constraints of module {name!r} have modules of their own; name them beside it")
+
+    def of(self, module: str) -> Constraints:
+        """The limits of one module; none where it has none."""
+        return self.modules.get(module, _UNLIMITED)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether any call may be cut for its latency."""
+        return any(limits.max_latency_s is not None for limits in (self, *self.modules.values()))
+
+
+_UNLIMITED = Constraints()

@@ -15,10 +15,13 @@ from rollouts.cli.options import (
     Budget,
     Calls,
     Config,
+    ConfigOption,
     FailUnder,
     Jobs,
     Json,
     Limit,
+    MaybeConfig,
+    Method,
     Out,
     Run,
     Seed,
@@ -121,10 +124,12 @@ def demo(
 
 @app.command(epilog=_EPILOG)
 def optimize(
-    config: Config,
+    config: MaybeConfig = None,
     *,
-    method: Annotated[str | None, typer.Option("--method", help="Search algorithm: mipro.")] = None,
+    config_option: ConfigOption = None,
+    method: Method = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Shows plan and estimate; calls nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Tries a few rows: is there anything to gain?")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continues the newest unfinished run of this job.")] = False,
     run_id: Annotated[str | None, typer.Option("--run", metavar="RUN", help="Continues this run.")] = None,
     budget: Budget = None,
@@ -148,6 +153,7 @@ def optimize(
     from rollouts.cli.running import overrides
     from rollouts.experiments.loading import load_config
 
+    path = _one_of(config, config_option)
     changes = overrides(
         settings or [],
         method=method,
@@ -160,8 +166,14 @@ def optimize(
         store=store,
         out=out,
     )
-    wishes = Wishes(dry_run=dry_run, resume=resume, run_id=run_id, fail_under=fail_under, as_json=as_json)
-    return run_optimize(load_config(config, changes), wishes)
+    wishes = Wishes(dry_run=dry_run, check=check, resume=resume, run_id=run_id, fail_under=fail_under, as_json=as_json)
+    return run_optimize(load_config(path, changes), wishes)
+
+
+def _one_of(argument: Path | None, option: Path | None) -> Path:
+    if (argument is None) == (option is None):
+        raise typer.BadParameter("name the job file once: rollouts optimize CONFIG.toml, or --config CONFIG.toml")
+    return argument or option or Path()
 
 
 @app.command(epilog=_EPILOG)
@@ -288,7 +300,7 @@ def runs_show(
     store: StorePlace = None,
     as_json: Json = False,
 ) -> int:
-    """One run: settings, trials, verdict, spend."""
+    """One run: settings, trials, GEPA's lineage, verdict, spend."""
     from rollouts.cli import runs
 
     if events:
@@ -315,11 +327,18 @@ def runs_diff(
 def runs_export(
     run_id: Run,
     *,
-    form: Annotated[str, typer.Option("--format", help="messages, text, json; jsonl for all rollouts.")] = "messages",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="messages, text, openai, anthropic, langchain, dspy, promptfoo, jinja, json; jsonl for all rollouts.",
+        ),
+    ] = "messages",
+    which: Annotated[str, typer.Option("--which", help="best, or the one at the start: start.")] = "best",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="File; default: stdout.")] = None,
     store: StorePlace = None,
 ) -> int:
-    """The best prompt, ready to send; or all rollouts."""
+    """The best prompt, ready to send, in the form of another tool; or all rollouts."""
     from rollouts.cli.runs import export
 
-    return export(store, run_id, form=form, out=out)
+    return export(store, run_id, form=form, which=which, out=out)

@@ -12,9 +12,11 @@ from rich.table import Table
 from rollouts.cli import failures, reports, words
 from rollouts.cli.optimizing import below
 from rollouts.cli.running import prepared, watched
-from rollouts.experiments.evaluating import EvaluationReport, choose_rows, evaluate_prompt, read_prompt
+from rollouts.dtypes import Program
+from rollouts.experiments.evaluating import EvaluationReport, choose_rows, evaluate_prompt
 from rollouts.experiments.loading import LoadedConfig
 from rollouts.prompt_optimization import StudyOptions
+from rollouts.prompt_optimization.saving import load_program, load_prompt
 from rollouts.store import open_store
 
 _WORST = 5
@@ -36,12 +38,12 @@ def evaluate(loaded: LoadedConfig, wishes: Wishes) -> int:
     """Scores a prompt and returns the exit code."""
     console = words.make_console(stderr=wishes.as_json)
     job = prepared(loaded, console)
-    template = job.template if wishes.prompt is None else read_prompt(wishes.prompt)
+    program = job.start if wishes.prompt is None else _read(wishes.prompt, job.start)
     rows = choose_rows(job, wishes.part, wishes.limit)
     store = open_store(job.store)
 
     async def work(options: StudyOptions) -> EvaluationReport:
-        return await evaluate_prompt(job, store, template, rows, repeats=wishes.repeats, options=options)
+        return await evaluate_prompt(job, store, program, rows, repeats=wishes.repeats, options=options)
 
     try:
         ended = watched(console, job.options, work)
@@ -55,6 +57,13 @@ def evaluate(loaded: LoadedConfig, wishes: Wishes) -> int:
     if ended.interrupted is not None:
         return ended.interrupted
     return below(wishes.fail_under, report.summary.mean, console)
+
+
+def _read(path: Path, start: Program) -> Program:
+    """The job's program with the prompts of a file."""
+    if len(start.modules) == 1:
+        return start.with_modules(dict.fromkeys(start.modules, load_prompt(path)))
+    return start.with_modules(load_program(path, start.run).modules)
 
 
 def report_json(report: EvaluationReport, part: str) -> dict[str, Any]:

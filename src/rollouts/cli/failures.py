@@ -12,13 +12,14 @@ from typing import Any
 
 from rollouts.errors import ConfigError, DataError, RolloutsError, RunNotFound, StoreError
 
-FAILED, USAGE, BELOW, STORE = 1, 2, 3, 4
+FAILED, USAGE, BELOW, STORE, NOTHING_TO_GAIN = 1, 2, 3, 4, 5
 INTERRUPTED = 130
 CLOSED_PIPE = 141
 
 EXIT_CODES = """\
 Exit codes: 0 ok; 1 the run failed (provider, metric, results not writable); 2 wrong usage, configuration or data;
-3 the score is below --fail-under; 4 the store cannot be used (locked, newer, disk full); 130 or 143 interrupted."""
+3 the score is below --fail-under; 4 the store cannot be used (locked, newer, disk full);
+5 --check found nothing to gain; 130 or 143 interrupted."""
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, USAGE),

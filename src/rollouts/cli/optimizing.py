@@ -8,10 +8,13 @@ from typing import Any
 from rich.console import Console
 
 from rollouts.cli import failures, reports, words
+from rollouts.cli.checking import check
 from rollouts.cli.running import check_folder, prepared, watched
+from rollouts.errors import ConfigError
 from rollouts.experiments.estimate import check_models, estimate
 from rollouts.experiments.job import Job, resumable, run_job, save
 from rollouts.experiments.loading import LoadedConfig
+from rollouts.experiments.results import front_json
 from rollouts.prompt_optimization import OptimizationResult, Study, StudyOptions
 from rollouts.store import Store, open_store
 
@@ -21,6 +24,7 @@ class Wishes:
     """What the command line asks for beside the job's own settings."""
 
     dry_run: bool = False
+    check: bool = False
     resume: bool = False
     run_id: str | None = None
     fail_under: float | None = None
@@ -31,8 +35,12 @@ def optimize(loaded: LoadedConfig, wishes: Wishes) -> int:
     """Runs the job, or tells what it would take, and returns the exit code."""
     console = words.make_console(stderr=wishes.as_json)
     job = prepared(loaded, console)
+    if wishes.check and (wishes.dry_run or wishes.resume or wishes.run_id):
+        raise ConfigError("--check is a run of its own: leave out --dry-run, --resume and --run")
     if wishes.dry_run:
         return _dry_run(job, console, as_json=wishes.as_json)
+    if wishes.check:
+        return check(job, console, as_json=wishes.as_json)
     check_folder(job.folder)
     store = open_store(job.store)
     try:
@@ -79,7 +87,7 @@ def final_score(result: OptimizationResult) -> float | None:
     """What `--fail-under` looks at: the mean on test rows, on validation rows where there are none."""
     if result.verdict is not None and result.verdict.best.n:
         return result.verdict.best.mean
-    return result.best_template.score
+    return result.best.score
 
 
 def below(threshold: float | None, value: float | None, console: Console) -> int:
@@ -105,11 +113,14 @@ def result_json(result: OptimizationResult, study: Study, files: dict[str, str],
     )
     return {
         "run_id": result.run_id,
+        "method": study.options.method,
         "verdict": None if verdict is None else verdict.decision,
         "reason": None if verdict is None else verdict.reason,
-        "best_score": result.best_template.score,
-        "baseline_score": None if result.initial_template is None else result.initial_template.score,
+        "best_score": result.best.score,
+        "baseline_score": result.initial.score,
+        "front": [front_json(entry) for entry in result.front],
         "test": tested,
+        "notes": list(result.notes),
         "trials": len(result.history),
         "stop_reason": result.stop_reason,
         "spend": {

@@ -8,6 +8,13 @@ from typing import Annotated
 import typer
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The job file.", show_default=False)]
+MaybeConfig = Annotated[
+    Path | None, typer.Argument(metavar="CONFIG.toml", help="The job file (or --config).", show_default=False)
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="CONFIG.toml", help="The job file, by name.", show_default=False)
+]
+Method = Annotated[str | None, typer.Option("--method", help="Search algorithm: mipro, gepa.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; all else goes to stderr.")]
 FailUnder = Annotated[float | None, typer.Option("--fail-under", metavar="SCORE", help="Exit with 3 below this.")]
 StorePlace = Annotated[

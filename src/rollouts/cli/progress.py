@@ -34,6 +34,7 @@ class Progress:
         self.console = console
         self.study: Study | None = None
         self.trial = self.trials = self.planned = 0
+        self.unit = "trial"
         self.note = ""
         self._live: Live | None = None
         self._painter: asyncio.Task[None] | None = None
@@ -46,6 +47,7 @@ class Progress:
         """Takes note of an event, and prints it where there is no live screen. A closed pipe must not end a run."""
         if kind == "plan":
             self.trials, self.planned = data.get("trials", 0), data["total"]
+            self.unit = "generation" if data.get("children") else "trial"
         elif kind == "trial":
             self.trial = data["trial"]
         elif kind == "stopping":
@@ -111,7 +113,7 @@ class Progress:
         done = progress.done + progress.cached
         head = Text.assemble((study.run_id, "bold"), "  ", _PHASES.get(study.phase, study.phase))
         if self.trials:
-            head.append(f"  trial {self.trial}/{self.trials}")
+            head.append(f"  {self.unit} {self.trial}/{self.trials}")
         head.append(f"  best {words.score(study.best_score)}", style="green")
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
@@ -129,9 +131,9 @@ class Progress:
             phase = str(data["phase"])
             self._print(f"phase {phase}: {extra or _PHASES.get(phase, phase)}")
         elif kind == "trial":
-            parts = f"trial {self.trial}/{self.trials} score {words.score(data['score'])}"
-            parts += f" best {words.score(data['best'])} demos {data['demos']} ({data['instruction_source']})"
-            self._print(parts)
+            self._print(f"{self.unit} {self.trial}/{self.trials} {trial_text(data)}")
+        elif kind == "child":
+            self.console.print(f"  {child_text(data)}", soft_wrap=True)
 
     def _print(self, text: str) -> None:
         study = self.study
@@ -139,6 +141,31 @@ class Progress:
             progress = study.evaluator.progress
             text += f" | {spend_line(study)} | {progress.cached} cached, {progress.failed} failed"
         self.console.print(text, soft_wrap=True)
+
+
+def trial_text(data: Mapping[str, Any]) -> str:
+    """Score and best of a trial, and what was tried in it."""
+    text = f"score {words.score(data['score'])} best {words.score(data['best'])}"
+    if "members" in data:
+        return f"{text} candidates {data['members']} on the front {data['front']}"
+    if data.get("candidates", 1) > 1:
+        return f"{text} over {data['candidates']} candidates"
+    parts = data.get("modules") or {"": data}
+    return " ".join([text, *(_made_of(name, part) for name, part in parts.items())])
+
+
+def _made_of(module: str, part: Mapping[str, Any]) -> str:
+    sources = [str(part[name]) for name in ("instruction_source", "user_template_source") if name in part]
+    text = f"demos {part.get('demos', 0)}" + (f" ({', '.join(sources)})" if sources else "")
+    return f"{module}: {text}" if module else text
+
+
+def child_text(data: Mapping[str, Any]) -> str:
+    """What became of a child of GEPA."""
+    fate = f"accepted as {data['id']}" if data["accepted"] else "rejected"
+    gap = "" if data.get("gap") is None else f" gap {data['gap']:+.3f}"
+    reason = f": {data['reason']}" if data.get("reason") else ""
+    return f"child {data['child']} {data['origin']} of {', '.join(data['parents'])} {fate}{gap}{reason}"
 
 
 def spend_line(study: Study) -> Text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +16,8 @@ from rollouts.dtypes import PromptTemplate
 from rollouts.experiments.estimate import Estimate, PhaseEstimate
 from rollouts.experiments.export import PromptDiff, prompt_diff
 from rollouts.experiments.job import Job
-from rollouts.prompt_optimization import OptimizationResult, Study
+from rollouts.prompt_optimization import OptimizationResult, ScoredProgram, Study
+from rollouts.prompt_optimization.plan import Plan
 from rollouts.stats import Interval, Verdict
 
 _DECISIONS = {
@@ -24,6 +25,7 @@ _DECISIONS = {
     "keep": ("keep your prompt", "bold yellow"),
     "undecided": ("undecided", "bold yellow"),
 }
+_OBJECTIVES = {"cost": "micro-dollars", "latency": "seconds", "length": "prompt tokens"}
 _SHOWN_DEMOS = 3
 
 
@@ -39,11 +41,14 @@ def spend_json(spend: Spend) -> dict[str, Any]:
 
 def show_result(console: Console, result: OptimizationResult, study: Study, files: Mapping[str, str]) -> None:
     """The final screen of an optimization."""
-    if result.initial_template is not None:
-        show_prompt_diff(console, result.initial_template, result.best_template)
+    show_program_diff(console, result.initial.program.modules, result.best_program.modules)
     console.print(scores_table(result))
+    if len(result.front) > 1:
+        console.print(front_table(result.front))
     if result.verdict is not None:
         console.print(verdict_line(result.verdict), soft_wrap=True)
+    for note in result.notes:
+        console.print(f"Note: {note}.", style="yellow", soft_wrap=True)
     console.print(f"The search ended because: {result.stop_reason}.", soft_wrap=True)
     console.print(spend_table(result.spend, result.spend_by_phase, study.ledger.budget, study.elapsed))
     progress = study.evaluator.progress
@@ -51,6 +56,16 @@ def show_result(console: Console, result: OptimizationResult, study: Study, file
     console.print(f"Run {result.run_id}; files:")
     for path in files.values():
         console.print(f"  {path}", soft_wrap=True)
+
+
+def show_program_diff(
+    console: Console, before: Mapping[str, PromptTemplate], after: Mapping[str, PromptTemplate]
+) -> None:
+    """`show_prompt_diff` of every module, each under its name where there are several."""
+    for name, template in after.items():
+        if len(after) > 1:
+            console.print(f"Module {name}:", style="bold")
+        show_prompt_diff(console, before[name], template)
 
 
 def show_prompt_diff(console: Console, before: PromptTemplate, after: PromptTemplate) -> None:
@@ -87,13 +102,25 @@ def scores_table(result: OptimizationResult) -> Table:
     table = Table(title="Scores", title_justify="left")
     for column in ("", "validation", "test", "interval", "rows"):
         table.add_column(column, justify="left" if not column else "right")
-    verdict, start = result.verdict, result.initial_template
-    names = (("baseline", None if start is None else start.score), ("best", result.best_template.score))
+    verdict = result.verdict
+    names = (("baseline", result.initial.score), ("best", result.best.score))
     for name, validation in names:
         interval = None if verdict is None else getattr(verdict, name)
         table.add_row(name, words.score(validation), *_cells(interval))
     if verdict is not None:
         table.add_row("difference", "", *_cells(verdict.difference, signed=True))
+    return table
+
+
+def front_table(front: Sequence[ScoredProgram]) -> Table:
+    """The candidates that no other one beats on all objectives."""
+    table = Table(title="Front (front.json has the prompts)", title_justify="left")
+    names = list(front[0].objectives)
+    for column in ("candidate", "validation", "rows", *(_OBJECTIVES.get(name, name) for name in names)):
+        table.add_column(column, justify="left" if column == "candidate" else "right")
+    for entry in front:
+        amounts = [f"{entry.objectives[name]:,.4g}" for name in names]
+        table.add_row(entry.id, words.score(entry.score), str(entry.n), *amounts)
     return table
 
 
@@ -140,8 +167,7 @@ def show_estimate(console: Console, job: Job, guess: Estimate, problems: list[st
     data, endpoint = job.data, job.task.endpoint
     console.print(f"Job {job.options.name!r}: {job.options.method} on {endpoint.name}, proposer {job.proposer.name}")
     console.print(f"Rows: {len(data.train)} train, {len(data.val)} validation, {len(data.test)} test")
-    plan = guess.plan
-    console.print(f"Plan: {plan.trials} trials of {plan.minibatch} rows, then {plan.finals} for the finalists")
+    console.print(f"Plan: {plan_line(guess.plan)}")
     table = Table(title="Estimate (nothing was called)", title_justify="left")
     for column in ("phase", "rollouts", "calls", "tokens", "at most", "dollars", "at most "):
         table.add_column(column, justify="left" if column == "phase" else "right")
@@ -155,6 +181,17 @@ def show_estimate(console: Console, job: Job, guess: Estimate, problems: list[st
     console.print("Time: not known before the first calls.")
     for problem in problems:
         console.print(f"before it can run: {problem}", style="yellow", soft_wrap=True)
+
+
+def plan_line(plan: Plan) -> str:
+    """What the search will do, in words."""
+    if plan.children:
+        search = f"{plan.trials} generations of at most {plan.children} children and {plan.minibatch} rollouts"
+    elif plan.raced:
+        return f"a race of all candidates in {plan.trials} rounds of {plan.minibatch} rollouts"
+    else:
+        search = f"{plan.trials} trials of {plan.minibatch} rows"
+    return f"{search}, then {plan.finals} for the finalists"
 
 
 def caps_lines(budget: Budget) -> list[str]:

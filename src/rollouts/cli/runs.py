@@ -14,19 +14,20 @@ from rich.table import Table
 
 from rollouts.budget import Budget, Spend
 from rollouts.cli import failures, reports, words
+from rollouts.cli.lineage import lineage_table, trials_table
 from rollouts.cli.running import place_of_store
 from rollouts.errors import ConfigError, StoreError
 from rollouts.experiments.export import (
     config_differences,
-    exported,
     prompt_diff,
     rollouts_json,
-    stored_prompt,
+    stored_modules,
 )
+from rollouts.experiments.job import numbered
+from rollouts.integrations.exports import FORMATS, export_prompt, known_format
 from rollouts.store import RunRow, Store, open_store
 
-FORMATS = ("messages", "text", "json", "jsonl")
-_EVENTS = 1_000_000
+ROLLOUTS = "jsonl"
 
 
 @contextmanager
@@ -79,24 +80,19 @@ def show(place: str | None, run_id: str, *, as_json: bool) -> int:
     """One run: settings, trials, verdict, spend."""
     with stored(place) as store:
         run = _find(store, run_id)
-        trials = {e.data["trial"]: e.data for e in store.events(run.id, limit=_EVENTS) if e.kind == "trial"}
-    history = [trials[number] for number in sorted(trials)]
+        history, children = numbered(store, run.id, "trial"), numbered(store, run.id, "child")
     if as_json:
-        failures.print_json(words.plain({**_run_json(run), "config": run.config, "history": history}))
+        lineage = {"children": children} if children else {}
+        failures.print_json(words.plain({**_run_json(run), "config": run.config, "history": history, **lineage}))
         return 0
     console = words.make_console()
     console.print(f"{run.id} ({run.name or run.method}): {run.status}, {words.age(run.created_at)} old")
     for key, value in _settings(run).items():
         console.print(f"  {key}: {words.short(value, 160)}", soft_wrap=True)
     if history:
-        table = Table(title="Trials", title_justify="left")
-        for column in ("trial", "score", "best", "rows", "demos", "instruction"):
-            table.add_column(column, justify="right")
-        for trial in history:
-            scores = (words.score(trial.get("score")), words.score(trial.get("best")))
-            rest = (trial.get("scored", ""), trial.get("demos", ""), trial.get("instruction_source", ""))
-            table.add_row(str(trial["trial"]), *scores, *map(str, rest))
-        console.print(table)
+        console.print(trials_table(history))
+    if children:
+        console.print(lineage_table(children))
     summary = run.summary
     if summary.get("error"):
         console.print(f"Error: {summary['error']}", style="red", soft_wrap=True)
@@ -162,16 +158,21 @@ def diff(place: str | None, first: str, second: str | None, *, as_json: bool) ->
     with stored(place) as store:
         one = _find(store, first)
         other = None if second is None else _find(store, second)
-        before = stored_prompt(store, one, "start" if other is None else "best")
-        after = stored_prompt(store, other or one)
+        before = stored_modules(store, one, "start" if other is None else "best")
+        after = stored_modules(store, other or one)
+    if set(before) != set(after):
+        raise ConfigError(f"the runs have programs of other modules: {', '.join(before)}; and {', '.join(after)}")
     changed: Mapping[str, Any] = {} if other is None else config_differences(one, other)
     if as_json:
-        found = prompt_diff(before, after)
+        found = {name: prompt_diff(before[name], template) for name, template in after.items()}
         settings = {key: {"before": old, "after": new} for key, (old, new) in changed.items()}
-        failures.print_json(words.plain({"prompt": asdict(found), "same": found.same, "config": settings}))
+        prompts = [asdict(entry) for entry in found.values()]
+        shown = {"prompt": prompts[0]} if len(prompts) == 1 else {"modules": dict(zip(found, prompts, strict=True))}
+        same = all(entry.same for entry in found.values())
+        failures.print_json(words.plain({**shown, "same": same, "config": settings}))
         return 0
     console = words.make_console()
-    reports.show_prompt_diff(console, before, after)
+    reports.show_program_diff(console, before, after)
     if other is not None:
         table = Table(title="Settings", title_justify="left")
         for column in ("setting", one.id, other.id):
@@ -182,18 +183,18 @@ def diff(place: str | None, first: str, second: str | None, *, as_json: bool) ->
     return 0
 
 
-def export(place: str | None, run_id: str, *, form: str, out: Path | None) -> int:
-    """The best prompt, or all rollouts as JSON lines, to stdout or to a file."""
-    if form not in FORMATS:
-        raise ConfigError(f"no format {form!r}; one of {', '.join(FORMATS)}")
+def export(place: str | None, run_id: str, *, form: str, which: str, out: Path | None) -> int:
+    """The run's best or starting prompt, or all its rollouts as JSON lines, to stdout or to a file."""
+    known_format(form, (*FORMATS, ROLLOUTS))
+    if which not in ("best", "start"):
+        raise ConfigError(f"--which {which}: there are best and start")
     with stored(place) as store:
         run = _find(store, run_id)
-        if form == "jsonl":
-            lines: Iterator[str] = (json.dumps(row, ensure_ascii=False) + "\n" for row in rollouts_json(store, run.id))
+        if form == ROLLOUTS:
+            _write((json.dumps(row, ensure_ascii=False) + "\n" for row in rollouts_json(store, run.id)), out)
         else:
-            found = exported(stored_prompt(store, run), form)
-            lines = iter([found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2) + "\n"])
-        _write(lines, out)
+            modules = stored_modules(store, run, "start" if which == "start" else "best")
+            _write(iter([export_prompt(modules, form)]), out)
     return 0
 
 
@@ -234,18 +235,22 @@ def _decision(run: RunRow) -> str | None:
 
 
 def _spend(run: RunRow) -> Spend:
-    return Spend(**run.authorised) if run.authorised else Spend()
+    return Spend.from_json(run.authorised)
 
 
 def _settings(run: RunRow) -> dict[str, Any]:
     job = run.config.get("prompt_learning", {})
     policy, data = job.get("policy", {}), job.get("dataset", {})
-    mipro, caps = job.get("mipro", {}), job.get("termination_config", {})
+    gepa, caps = job.get("algorithm") == "gepa", job.get("termination_config", {})
     named = {
         "model": "/".join(part for part in (policy.get("provider"), policy.get("model")) if part),
         "data": data.get("path") or data.get("name") or data.get("train_path"),
         "metric": job.get("score", {}).get("metric"),
-        "trials": mipro.get("num_iterations"),
+        "program": job.get("program", {}).get("path"),
+        "tools": job.get("environment", {}).get("name"),
+        "method": run.method,
+        "trials": None if gepa else job.get("mipro", {}).get("num_iterations"),
+        "generations": job.get("gepa", {}).get("generations") if gepa else None,
         "caps": ", ".join(f"{key} {value}" for key, value in caps.items()),
         "seed": job.get("seed"),
     }

@@ -153,6 +153,7 @@ def check(path: Path, settings: Sequence[str], *, as_json: bool) -> int:
     problems = check_models(job)
     sizes = {part: len(getattr(job.data, part)) for part in ("train", "val", "test")}
     models = {"task": job.task.endpoint.name, "proposer": job.proposer.name}
+    models |= {f"module {name}": endpoint.name for name, endpoint in job.task.endpoints.items()}
     if len(job.others) > 1:
         models["judge"] = job.others[1].name
     if as_json:
@@ -163,9 +164,10 @@ def check(path: Path, settings: Sequence[str], *, as_json: bool) -> int:
         _show_check(console, path, sizes, models)
         for line in reports.caps_lines(job.options.budget):
             console.print(line)
-        console.print(
-            f"Prompt: {words.short(job.template.system, 100)!r} + {words.short(job.template.user_template)!r}"
-        )
+        for name, template in job.start.modules.items():
+            title = "Prompt" if len(job.start.modules) == 1 else f"Module {name}"
+            shown = f"{words.short(template.system, 100)!r} + {words.short(template.user_template)!r}"
+            console.print(f"{title}: {shown}", soft_wrap=True)
         for note in job.notes:
             console.print(f"note: {note}", style="dim", soft_wrap=True)
     for problem in problems:

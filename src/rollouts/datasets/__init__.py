@@ -3,7 +3,7 @@
 from rollouts.datasets.columns import GROUND_TRUTH_NAMES, detect_ground_truth, samples_from_dicts
 from rollouts.datasets.loading import load
 from rollouts.datasets.spec import BUILT_IN, DatasetSpec, is_file_path
-from rollouts.datasets.splits import auto_sizes, split
+from rollouts.datasets.splits import auto_sizes, split, usable_rows
 from rollouts.datasets.summary import DatasetSummary, Lengths, describe, label_counts, same_inputs
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "same_inputs",
     "samples_from_dicts",
     "split",
+    "usable_rows",
 ]

@@ -15,6 +15,11 @@ from rollouts.errors import ConfigError, DataError
 _SHOWN = 12
 
 
+def usable_rows(samples: Sequence[Sample]) -> list[Sample]:
+    """The rows that can go into a split (see `split`)."""
+    return [group[0] for group in same_inputs(samples) if not contradictory(group)]
+
+
 def split(
     samples: Sequence[Sample], sizes: Mapping[str, int | float], seed: int = 0, stratify: bool = True
 ) -> dict[str, list[Sample]]:
@@ -28,8 +33,7 @@ def split(
     within 1 of its share, at the exact sizes. The result depends on `samples` in their order, `sizes` and `seed`
     alone. Raises ConfigError on a size that makes no sense, DataError when there are too few rows.
     """
-    groups = same_inputs(samples)
-    usable = [group[0] for group in groups if not contradictory(group)]
+    usable = usable_rows(samples)
     counts = _row_counts(sizes, len(usable))
     labels = label_counts(usable) if stratify else None
     if sum(counts.values()) > len(usable):

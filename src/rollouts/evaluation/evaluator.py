@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rollouts.budget import Ledger, Spend
-from rollouts.dtypes import Evaluation, Failure, Message, Metric, Program, Sample, Score, Trajectory, Usage
+from rollouts.dtypes import (
+    Call,
+    Evaluation,
+    Failure,
+    Message,
+    Metric,
+    Program,
+    Sample,
+    Score,
+    ToolUse,
+    Trace,
+    Trajectory,
+    Usage,
+)
 from rollouts.errors import BudgetExhausted
 from rollouts.evaluation.failures import FailureLimit
+from rollouts.evaluation.latency import within_caps
 from rollouts.evaluation.paid import Paid
 from rollouts.evaluation.rollout import Task, evaluate_sample, rollout_key
 from rollouts.executors import Executor
@@ -67,6 +82,7 @@ class Evaluator:
         self.paid = paid or Paid()
         self.progress = Progress()
         self._running: dict[str, asyncio.Future[Evaluation]] = {}
+        self._wanted: Counter[str] = Counter()
         self._programs: set[str] = set()
         self._stopped: str | None = None
         self._broken: BaseException | None = None
@@ -90,30 +106,33 @@ class Evaluator:
             if row is None:
                 todo.append(index)
             else:
-                out[index] = _from_row(row, cells[index])
+                out[index] = self._served(row, cells[index])
                 self.paid.use(key)
         self.progress.cached += len(cells) - len(todo)
         self.progress.queued += len(todo)
         self._note_programs(cells, todo)
 
-        queued = len(todo)
+        queued = set(todo)
+        self._wanted.update(keys[index] for index in todo)
+
+        def leave(index: int) -> None:
+            if index in queued:
+                queued.discard(index)
+                self.progress.queued -= 1
+                self._leave(keys[index])
 
         async def job(index: int) -> Evaluation:
-            nonlocal queued
             try:
                 return await self._once(keys[index], cells[index], phase)
             finally:
-                if queued:
-                    queued -= 1
-                    self.progress.queued -= 1
+                leave(index)
 
         try:
             for index, evaluation in zip(todo, await self.executor.map(job, todo, priority=priority), strict=True):
                 out[index] = evaluation
         finally:
-            # What a batch that failed or was cancelled leaves.
-            self.progress.queued -= queued
-            queued = 0
+            for index in tuple(queued):  # what a batch that failed or was cancelled leaves
+                leave(index)
         return [evaluation for evaluation in out if evaluation is not None]
 
     def known(self, cells: Sequence[Cell]) -> list[Evaluation]:
@@ -122,7 +141,11 @@ class Evaluator:
             return []
         keys = [rollout_key(cell.program, cell.sample, self.task, cell.repeat) for cell in cells]
         rows = self.store.rollouts(keys)
-        return [_from_row(rows[key], cell) for key, cell in zip(keys, cells, strict=True) if key in rows]
+        served = (self._served(rows[key], cell) for key, cell in zip(keys, cells, strict=True) if key in rows)
+        return [evaluation for evaluation in served if evaluation.score is not None]
+
+    def _served(self, row: RolloutRow, cell: Cell) -> Evaluation:
+        return within_caps(_from_row(row, cell), self.task.constraints, cell.program.modules)
 
     def _known(self, keys: Sequence[str]) -> Mapping[str, RolloutRow]:
         if self.store is None:
@@ -143,6 +166,15 @@ class Evaluator:
                 self._programs.add(program.digest)
                 modules = {name: template.to_json() for name, template in program.modules.items()}
                 self.store.record(ProgramRow(digest=program.digest, modules=modules))
+
+    def _leave(self, key: str) -> None:
+        """One batch less that waits for this rollout: its result is kept until the last one has it."""
+        self._wanted[key] -= 1
+        if not self._wanted[key]:
+            del self._wanted[key]
+            running = self._running.get(key)
+            if running is not None and running.done():
+                del self._running[key]
 
     async def _once(self, key: str, cell: Cell, phase: str) -> Evaluation:
         """The rollout, or the result of the same rollout that is already running."""
@@ -173,7 +205,8 @@ class Evaluator:
             future.set_result(evaluation)
             return evaluation
         finally:
-            del self._running[key]
+            if future.cancelled() or self._wanted[key] <= 1:
+                del self._running[key]
 
     async def _run(self, key: str, cell: Cell, phase: str) -> Evaluation:
         ledger = self.ledger
@@ -191,11 +224,11 @@ class Evaluator:
         finally:
             ledger.settle(reservation, used)
         if used.rollouts:
-            self._record(evaluation, phase)
+            self._record(evaluation, cell.sample, phase)
             self.failure_limit.count(evaluation.failure)
         return evaluation
 
-    def _record(self, evaluation: Evaluation, phase: str) -> None:
+    def _record(self, evaluation: Evaluation, sample: Sample, phase: str) -> None:
         progress = self.progress
         progress.done += 1
         progress.failed += evaluation.failure is not None
@@ -208,7 +241,7 @@ class Evaluator:
             seconds=evaluation.latency_s,
         )
         if self.store is not None:
-            self.store.record(_to_row(evaluation, self.run_id))
+            self.store.record(_to_row(evaluation, sample, self.run_id))
 
 
 def _missing(key: str, cell: Cell, reason: str) -> Evaluation:
@@ -221,7 +254,7 @@ def _missing(key: str, cell: Cell, reason: str) -> Evaluation:
     )
 
 
-def _to_row(evaluation: Evaluation, run_id: str) -> RolloutRow:
+def _to_row(evaluation: Evaluation, sample: Sample, run_id: str) -> RolloutRow:
     data: dict[str, Any] = {}
     score = evaluation.score
     if score is not None:
@@ -231,9 +264,15 @@ def _to_row(evaluation: Evaluation, run_id: str) -> RolloutRow:
         if score.modules:
             data["modules"] = dict(score.modules)
     trajectory = evaluation.trajectory
-    if trajectory is not None and evaluation.calls > 1:
-        data["calls"] = [[c.module, c.usage.prompt_tokens, c.usage.completion_tokens] for c in trajectory.calls]
+    if trajectory is not None and (evaluation.calls > 1 or any(call.module != "main" for call in trajectory.calls)):
+        data["calls"] = [call.to_json() for call in trajectory.calls]
         data["messages"] = [message.to_json() for message in trajectory.messages]
+        data["tool_uses"] = [use.to_json() for use in trajectory.tool_uses]
+        data["stop_reason"] = trajectory.stop_reason
+    if trajectory is not None and not _told_by_row(trajectory, sample):
+        data["traces"] = [
+            [t.module, _plain(t.values), [message.to_json() for message in t.steps]] for t in trajectory.traces
+        ]
     failure = evaluation.failure
     usage = evaluation.usage
     return RolloutRow(
@@ -257,6 +296,10 @@ def _to_row(evaluation: Evaluation, run_id: str) -> RolloutRow:
 
 def _from_row(row: RolloutRow, cell: Cell) -> Evaluation:
     messages = tuple(Message.from_json(message) for message in row.data.get("messages", ()))
+    traces = tuple(
+        Trace(module=module, values=values, steps=tuple(Message.from_json(message) for message in steps))
+        for module, values, steps in row.data.get("traces", ())
+    )
     metrics = tuple(Metric(str(name), float(value), float(weight)) for name, value, weight in row.data["metrics"])
     return Evaluation(
         key=row.key,
@@ -272,5 +315,30 @@ def _from_row(row: RolloutRow, cell: Cell) -> Evaluation:
         latency_s=row.latency_s,
         calls=len(row.data.get("calls", ())) or 1,
         cached=True,
-        trajectory=Trajectory(messages=messages, output=row.output) if messages else None,
+        trajectory=_trajectory(row, messages, traces) if messages or traces else None,
     )
+
+
+def _trajectory(row: RolloutRow, messages: tuple[Message, ...], traces: tuple[Trace, ...]) -> Trajectory:
+    return Trajectory(
+        messages=messages,
+        output=row.output,
+        calls=tuple(map(Call.from_json, row.data.get("calls", ()))),
+        traces=traces,
+        tool_uses=tuple(ToolUse(**use) for use in row.data.get("tool_uses", ())),
+        stop_reason=row.data.get("stop_reason", "answer"),
+    )
+
+
+def _told_by_row(trajectory: Trajectory, sample: Sample) -> bool:
+    """Whether sample and output say all about the module's one run, as they do for most one-module programs."""
+    traces = trajectory.traces
+    return len(traces) == 1 and traces[0].values is sample.inputs and traces[0].output == trajectory.output
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as a template shows them, where they are no JSON already."""
+    return {
+        name: value if isinstance(value, str | int | float | bool | None) else str(value)
+        for name, value in values.items()
+    }

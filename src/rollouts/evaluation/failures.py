@@ -7,7 +7,12 @@ from collections import Counter
 from rollouts.dtypes import Failure
 from rollouts.errors import TooManyFailures
 
-_STAGES = {"call": "the model call failed", "score": "the metric raised", "timeout": "the rollout ran out of time"}
+_STAGES = {
+    "call": "the model call failed",
+    "agent": "the agent came to no answer",
+    "score": "the metric raised",
+    "timeout": "the rollout ran out of time",
+}
 
 
 class FailureLimit:
@@ -22,9 +27,12 @@ class FailureLimit:
         self.failures: Counter[tuple[str, str]] = Counter()
 
     def count(self, failure: Failure | None) -> None:
-        """Takes note of one rollout; raises TooManyFailures with the commonest reason."""
+        """Takes note of one rollout; raises TooManyFailures with the commonest reason.
+
+        A rollout that was cut at its latency cap says something about its candidate, not about the run.
+        """
         self.total += 1
-        if failure is None:
+        if failure is None or failure.stage == "latency":
             return
         self.failures[(failure.stage, f"{failure.kind}: {failure.message}")] += 1
         failed = self.failures.total()

@@ -10,7 +10,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from rollouts.agents import AgentLimits, run_agent
+from rollouts.agents import AgentLimits, Recorder, opened, run_agent
+from rollouts.budget import Constraints
 from rollouts.dtypes import (
     Agent,
     Call,
@@ -18,6 +19,7 @@ from rollouts.dtypes import (
     EnvironmentFactory,
     Evaluation,
     Failure,
+    Message,
     Program,
     PromptTemplate,
     Request,
@@ -25,12 +27,16 @@ from rollouts.dtypes import (
     Sample,
     Score,
     ScoreFn,
+    StopReason,
+    ToolUse,
+    Trace,
     Trajectory,
     Usage,
     digest,
     render,
 )
 from rollouts.errors import (
+    AgentError,
     AuthenticationFailed,
     BudgetExhausted,
     ConfigError,
@@ -39,6 +45,7 @@ from rollouts.errors import (
     RolloutsError,
     StoreError,
 )
+from rollouts.evaluation.latency import LatencyWatch, cut_failure
 from rollouts.evaluation.metrics import metric_identity, to_score
 from rollouts.llm.client import Client
 
@@ -51,7 +58,8 @@ class Task:
     """How rollouts of one run are made and scored.
 
     `endpoint` is the model; `endpoints` overrides it for some modules. `metric_id` names the score function in keys
-    (default: worked out from the function's name and source). `timeout_s` bounds one rollout, scoring included.
+    (default: worked out from the function's name and source). `timeout_s` bounds one rollout, scoring included; of
+    `constraints` it is the caps on latency (`max_latency_s`) that count here.
     """
 
     endpoint: Endpoint
@@ -62,6 +70,7 @@ class Task:
     response_format: ResponseFormat | None = None
     timeout_s: float | None = None
     limits: AgentLimits = field(default_factory=AgentLimits)
+    constraints: Constraints = field(default_factory=Constraints)
 
     @property
     def digest(self) -> str:
@@ -72,8 +81,7 @@ class Task:
             for name in sorted(self.endpoints):
                 parts += [name, self.endpoints[name].digest]
             if self.environment_factory is not None:
-                factory = self.environment_factory
-                parts.append(f"{factory.__module__}.{getattr(factory, '__qualname__', type(factory).__qualname__)}")
+                parts += [metric_identity(self.environment_factory), repr(self.limits)]
             if self.response_format is not None:
                 parts.append(repr(self.response_format))
             cached = digest(*parts)
@@ -86,45 +94,79 @@ def rollout_key(program: Program, sample: Sample, task: Task, repeat: int = 0) -
     return digest(program.digest, sample.digest, task.digest, str(repeat))
 
 
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One rollout while it runs: how its modules call their models, and what they did so far."""
+
+    task: Task
+    clients: Mapping[str, Client]
+    sample: Sample
+    phase: str
+    repeat: int
+    calls: list[Call] = field(default_factory=list)
+    traces: list[Trace] = field(default_factory=list)
+    tool_uses: list[ToolUse] = field(default_factory=list)
+    stop_reason: StopReason = "answer"
+    watch: LatencyWatch | None = None
+
+    def note(self, module: str, values: Mapping[str, Any], prompt: int, recorder: Recorder) -> None:
+        """Takes over what one run of a module did, to its end or not; its first `prompt` messages were its prompt."""
+        self.calls.extend(recorder.calls)
+        self.tool_uses.extend(recorder.tool_uses)
+        self.traces.append(Trace(module=module, values=values, steps=tuple(recorder.messages[prompt:])))
+        if recorder.stop_reason != "answer":
+            self.stop_reason = recorder.stop_reason
+
+    def trajectory(self, messages: tuple[Message, ...] = (), output: str = "") -> Trajectory:
+        """What was done so far."""
+        return Trajectory(
+            messages=messages,
+            output=output,
+            calls=tuple(self.calls),
+            traces=tuple(self.traces),
+            tool_uses=tuple(self.tool_uses),
+            stop_reason=self.stop_reason,
+        )
+
+
 class _Module:
-    """One module of a program while it runs on one sample; notes every call it makes."""
+    """One module of a program during one rollout."""
 
-    __slots__ = ("_calls", "_clients", "_name", "_phase", "_repeat", "_sample", "_task", "_template")
+    __slots__ = ("_name", "_run", "_template")
 
-    def __init__(
-        self, name: str, template: PromptTemplate, task: Task, clients: Mapping[str, Client], calls: list[Call]
-    ) -> None:
-        self._name, self._template, self._task, self._clients, self._calls = name, template, task, clients, calls
-        self._phase, self._repeat = "task", 0
-        self._sample: Sample | None = None
-
-    def bind(self, sample: Sample, phase: str, repeat: int) -> _Module:
-        self._sample, self._phase, self._repeat = sample, phase, repeat
-        return self
+    def __init__(self, name: str, template: PromptTemplate, run: _Run) -> None:
+        self._name, self._template, self._run = name, template, run
 
     async def __call__(self, values: Mapping[str, Any]) -> Trajectory:
-        task = self._task
+        run, task = self._run, self._run.task
         endpoint = task.endpoints.get(self._name, task.endpoint)
         request = Request(
             endpoint=endpoint,
             messages=render(self._template, values),
             response_format=task.response_format,
-            repeat=self._repeat,
-            phase=self._phase,
+            repeat=run.repeat,
+            phase=run.phase,
+            module=self._name,
         )
-        client = self._clients[endpoint.connection]
-        if task.environment_factory is None:
-            trajectory = await run_agent(request, client, module=self._name)
-        else:
-            environment = task.environment_factory(dict(values))
-            try:
-                trajectory = await run_agent(
-                    request, client, module=self._name, environment=environment, limits=task.limits
+        client = run.clients[endpoint.connection]
+        if run.watch is not None:
+            client = run.watch.client(client, self._name)
+        recorder = Recorder()
+        try:
+            if task.environment_factory is None:
+                return await run_agent(request, client, module=self._name, recorder=recorder)
+            sample = {**run.sample.inputs, **values}
+            async with opened(task.environment_factory, sample, task.limits) as environment:
+                return await run_agent(
+                    request,
+                    client,
+                    module=self._name,
+                    environment=environment,
+                    limits=task.limits,
+                    recorder=recorder,
                 )
-            finally:
-                await environment.close()
-        self._calls.extend(trajectory.calls)
-        return trajectory
+        finally:
+            run.note(self._name, values, len(request.messages), recorder)
 
 
 async def evaluate_sample(
@@ -140,17 +182,15 @@ async def evaluate_sample(
     """Runs `program` on `sample` and scores the outcome.
 
     `clients` maps `endpoint.connection` to a client; `key` is the rollout's key where it is known already. What goes
-    wrong with this rollout (a call, the metric, the time limit) becomes the evaluation's `failure`; `BudgetExhausted`
-    becomes a failure of stage `budget`, which means that the rollout did not take place. Errors that every rollout
-    would meet (`FATAL`) are raised.
+    wrong with this rollout (a call, the agent, the metric, the time limit) becomes the evaluation's `failure`, and its
+    trajectory holds what was done and paid for until then. `BudgetExhausted` becomes a failure of stage `budget`, which
+    means that the rollout did not take place. Errors that every rollout would meet (`FATAL`) are raised.
     """
     if isinstance(program, PromptTemplate):
         program = Program.single(program)
-    calls: list[Call] = []
-    agents: dict[str, Agent] = {
-        name: _Module(name, template, task, clients, calls).bind(sample, phase, repeat)
-        for name, template in program.modules.items()
-    }
+    watch = LatencyWatch(task.constraints) if task.constraints.cuts else None
+    run = _Run(task=task, clients=clients, sample=sample, phase=phase, repeat=repeat, watch=watch)
+    agents: dict[str, Agent] = {name: _Module(name, template, run) for name, template in program.modules.items()}
     key = key or rollout_key(program, sample, task, repeat)
     limit = None if task.timeout_s is None else asyncio.timeout(task.timeout_s)
     stage = "call"
@@ -160,7 +200,7 @@ async def evaluate_sample(
     try:
         async with limit or nullcontext():
             answer = await program.run(sample, agents)
-            trajectory = _trajectory(answer, calls)
+            trajectory = _trajectory(answer, run)
             stage = "score"
             score = await _score(task.score_fn, trajectory, sample)
     except FATAL:
@@ -175,15 +215,15 @@ async def evaluate_sample(
         failure = Failure(kind="BudgetExhausted", message=str(error), stage="budget")
     except Exception as error:  # noqa: BLE001 - the one boundary where a failed rollout becomes data
         failure = _failure(error, stage)
-    return _evaluation(key, program, sample, repeat, trajectory, score, failure, calls)
+    if watch is not None and watch.broken is not None and (failure is None or failure.stage != "budget"):
+        failure = cut_failure(watch.broken)
+    if trajectory is None and run.calls:
+        trajectory = run.trajectory()
+    return _evaluation(key, program, sample, repeat, trajectory, score, failure, run.calls)
 
 
-def _trajectory(answer: Trajectory | str, calls: list[Call]) -> Trajectory:
-    if isinstance(answer, str):
-        return Trajectory(messages=(), output=answer, calls=tuple(calls))
-    if len(answer.calls) != len(calls):
-        return Trajectory(messages=answer.messages, output=answer.output, calls=tuple(calls))
-    return answer
+def _trajectory(answer: Trajectory | str, run: _Run) -> Trajectory:
+    return run.trajectory(output=answer) if isinstance(answer, str) else run.trajectory(answer.messages, answer.output)
 
 
 async def _score(score_fn: ScoreFn, trajectory: Trajectory, sample: Sample) -> Score:
@@ -200,6 +240,7 @@ async def _score(score_fn: ScoreFn, trajectory: Trajectory, sample: Sample) -> S
 
 def _failure(error: Exception, stage: str) -> Failure:
     message = str(error) if isinstance(error, RolloutsError) else f"{error}" or repr(error)
+    stage = "agent" if isinstance(error, AgentError) else stage
     return Failure(kind=type(error).__name__, message=message[:2000], stage=stage)
 
 

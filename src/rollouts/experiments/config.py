@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Literal
 
 from rollouts.experiments import config_compat as compat
-from rollouts.experiments.config_base import Table, setting
+from rollouts.experiments.config_base import Parts, Table, setting
+from rollouts.experiments.config_gepa import GepaTable
+from rollouts.experiments.config_programs import EnvironmentTable, ProgramTable
 from rollouts.experiments.config_tables import (
     DatasetTable,
     InitialPromptTable,
@@ -47,7 +49,7 @@ class MiproTable(Table):
         None, "Most demonstrations taken from labelled rows.", shown="`num_demos`", ge=0
     )
     num_demo_sets: int = setting(
-        16, "Demonstration sets to choose from, beside none and your own.", aliases=("max_demo_sets",), ge=1
+        32, "Demonstration sets to choose from, beside none and your own.", aliases=("max_demo_sets",), ge=1
     )
     bootstrap_threshold: float = setting(
         1.0,
@@ -70,8 +72,11 @@ class MiproTable(Table):
         2, "Times that instructions are proposed; later rounds see what earlier ones scored.", ge=1
     )
     max_instruction_tokens: int = setting(600, "Most tokens of a proposed instruction; longer ones are rejected.", ge=1)
-    selector: Literal["tpe", "random"] = setting(
-        "tpe", "Rule that chooses the next trial: Bayesian optimization, or chance for comparison."
+    selector: Literal["racing", "tpe", "successive_halving", "successive_rejects", "random"] = setting(
+        "racing", "Rule that chooses what to try next on which rows; see the page on selection."
+    )
+    optimize: Parts = setting(
+        ("system",), 'Texts that are rewritten: "system" (the instruction), "user_template".', min_length=1
     )
     mode: Literal["offline", "online"] = setting("offline", "Only `offline` works here.")
 
@@ -98,14 +103,17 @@ class TerminationTable(Table):
         None, "Most seconds of wall-clock time.", aliases=("max_seconds",), shown="no cap", gt=0
     )
     max_trials: int | None = setting(
-        None, "Most trials; the smaller of this and `mipro.num_iterations` holds.", shown="no cap", ge=1
+        None,
+        "Most trials; the smaller of this and `mipro.num_iterations` (`gepa.generations`) holds.",
+        shown="no cap",
+        ge=1,
     )
     target_score: float | None = setting(
         None, "Stop once the best candidate reaches this validation score.", shown="none"
     )
     patience: int | None = setting(
         None,
-        "Stop after so many trials without a better candidate.",
+        "Stop after so many trials (GEPA: generations) without a better candidate.",
         aliases=("max_trials_without_improvement",),
         shown="none",
         ge=1,
@@ -122,13 +130,19 @@ class ConstraintsTable(Table):
         ge=1,
     )
     max_latency_s: float | None = setting(
-        None, "Seconds after which a rollout is cut and counts as failed.", shown="no limit", gt=0
+        None, "Seconds of model calls after which a rollout is cut; it has no score.", shown="no limit", gt=0
     )
     max_p95_latency_s: float | None = setting(
-        None, "Most seconds for the 95th percentile of a rollout's latency.", shown="no limit", gt=0
+        None,
+        "Most seconds for the 95th percentile of a rollout's latency; shown by the final check (59 rows at 95 %).",
+        shown="no limit",
+        gt=0,
     )
     max_cost_per_call_usd: float | None = setting(
-        None, "Most dollars for one rollout, on average.", shown="no limit", ge=0
+        None, "Most dollars for one rollout, on average; shown by the final check.", shown="no limit", ge=0
+    )
+    confidence: float = setting(
+        0.95, "How sure it must be that the prompt keeps a limit on latency or cost.", gt=0, lt=1
     )
 
 
@@ -152,7 +166,7 @@ class JobConfig(Table):
 
     no_effect = compat.JOB
     moved = compat.JOB_MOVED
-    algorithm: Literal["mipro", "gepa"] = setting("mipro", "Search algorithm. `gepa` is not available yet.")
+    algorithm: Literal["mipro", "gepa"] = setting("mipro", "Search algorithm.")
     name: str | None = setting(None, "Name of the run in lists and reports.", shown="the file's name", min_length=1)
     seed: int = setting(0, "Seed of every random choice.", aliases=("rng_seed",), ge=0)
     description: str = setting("", "What the prompt is for, in a sentence; the proposer reads it.")
@@ -167,10 +181,13 @@ class JobConfig(Table):
     )
     dataset: DatasetTable | None = setting(None, "The data set.")
     initial_prompt: InitialPromptTable = setting(InitialPromptTable(), "The starting prompt.")
+    program: ProgramTable | None = setting(None, "The program to start from, instead of a prompt.")
+    environment: EnvironmentTable | None = setting(None, "The tools of the task.")
     score: ScoreTable = setting(ScoreTable(), "The score.")
     policy: PolicyTable = setting(PolicyTable(), "The task model.")
     proposer: ProposerTable = setting(ProposerTable(), "The model that writes instructions.")
     mipro: MiproTable = setting(MiproTable(), "The MIPRO search.")
+    gepa: GepaTable = setting(GepaTable(), "The GEPA search.")
     termination_config: TerminationTable = setting(TerminationTable(), "Caps and stopping rules.")
     constraints: ConstraintsTable = setting(ConstraintsTable(), "Limits of the shipped prompt.")
     execution: ExecutionTable = setting(ExecutionTable(), "How the work is run.")

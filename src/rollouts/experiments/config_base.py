@@ -11,18 +11,24 @@ from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic.fields import FieldInfo
 
+from rollouts.dtypes import TextPart
+
 Path = tuple[str, ...]
 """Keys from the root of a file down to a setting."""
 
 Texts = Annotated[tuple[str, ...], Strict(False)]
 """A list of texts."""
 
+Parts = Annotated[tuple[TextPart, ...], Strict(False)]
+"""A list of texts of a prompt."""
+
 
 class Table(BaseModel):
     """One table of a job file: immutable, strict about types, closed to unknown keys.
 
     `no_effect` names keys that other tools know and this one accepts without acting on them, each with the reason.
-    `moved` names keys that live elsewhere here: key -> dotted path below `prompt_learning`.
+    `moved` names keys that live elsewhere here: key -> dotted path below `prompt_learning`. `foreign` are tables of
+    other tools that hold nothing but such keys.
     """
 
     model_config = ConfigDict(
@@ -35,6 +41,7 @@ class Table(BaseModel):
     )
     no_effect: ClassVar[Mapping[str, str]] = {}
     moved: ClassVar[Mapping[str, str]] = {}
+    foreign: ClassVar[Mapping[str, type[Table]]] = {}
 
 
 def setting(
@@ -85,6 +92,15 @@ def items_of(field: FieldInfo) -> type[Table] | None:
         # A list is `tuple[X, ...]`, perhaps annotated.
         inner = get_args(kind)[0] if get_origin(kind) is Annotated else kind
         item = get_args(inner)[0] if get_origin(inner) is tuple else None
+        if isinstance(item, type) and issubclass(item, Table):
+            return item
+    return None
+
+
+def named_of(field: FieldInfo) -> type[Table] | None:
+    """The table that each value of a field of named tables holds; None for other fields."""
+    for kind in _alternatives(field):
+        item = get_args(kind)[1] if get_origin(kind) is dict else None
         if isinstance(item, type) and issubclass(item, Table):
             return item
     return None

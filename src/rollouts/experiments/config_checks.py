@@ -9,22 +9,23 @@ from urllib.parse import parse_qsl, urlsplit
 
 from rollouts.datasets.spec import BUILT_IN, is_built_in
 from rollouts.dtypes import Endpoint, check_placeholders, placeholders
+from rollouts.environments import make_environment_factory
 from rollouts.errors import ConfigError
 from rollouts.evaluation.metrics import METRICS
 from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_convert import (
     JUDGE,
     metric_of,
-    most_demos,
-    searches_demos,
     to_dataset,
     to_endpoint,
     to_judge,
+    to_module_models,
     to_proposer,
     to_template,
 )
 from rollouts.experiments.config_errors import Problem, is_secret, nearest
-from rollouts.experiments.config_tables import DatasetTable, EndpointTable
+from rollouts.experiments.config_search import most_demos, searches_demos
+from rollouts.experiments.config_tables import DatasetTable, ModelTable
 from rollouts.llm.registry import spec_of
 
 _JOB = "prompt_learning."
@@ -34,7 +35,7 @@ def check(job: JobConfig) -> list[Problem]:
     """All contradictions of a job whose settings are each valid."""
     return [
         Problem(key=_JOB + key, message=message)
-        for checks in (_algorithm, _dataset, _prompt, _score, _models, _mipro, _store)
+        for checks in (_mode, _dataset, _start, _environment, _score, _models, _searches, _constraints, _store)
         for key, message in checks(job)
     ]
 
@@ -42,9 +43,7 @@ def check(job: JobConfig) -> list[Problem]:
 Found = Iterator[tuple[str, str]]
 
 
-def _algorithm(job: JobConfig) -> Found:
-    if job.algorithm == "gepa":
-        yield "algorithm", 'gepa is not available yet; set algorithm = "mipro"'
+def _mode(job: JobConfig) -> Found:
     if job.mipro.mode == "online":
         yield "mipro.mode", 'online mode comes with the service; leave it out, or set mode = "offline"'
 
@@ -71,6 +70,7 @@ def _dataset(job: JobConfig) -> Found:
     for label in data.labels or ():
         if label in data.rename_labels and label not in new:
             yield "dataset.labels", f"{label!r} is renamed to {data.rename_labels[label]!r}; write the new name"
+    yield from _numbered(data)
     if len(sources) == 1:
         yield from _readable("dataset", lambda: to_dataset(job, Path()))
 
@@ -90,6 +90,30 @@ def _sizes(data: DatasetTable) -> Found:
     whole = not (data.train_path or data.val_path or data.test_path)
     if whole and data.limit is not None and rows > data.limit:
         yield "dataset.limit", f"{data.limit} rows are read, but train, val and test ask for {rows}"
+
+
+def _numbered(data: DatasetTable) -> Found:
+    named = [part for part in ("train", "val", "test") if getattr(data, f"{part}_rows") is not None]
+    if not named:
+        return
+    for part in ("train", "val"):
+        if part not in named:
+            yield f"dataset.{part}_rows", f"missing; {named[0]}_rows is given by numbers, so these must be, too"
+    for part in named:
+        if getattr(data, part) is not None:
+            yield f"dataset.{part}", f"{part}_rows already names the rows; keep one of the two"
+    for name in ("train_path", "val_path", "test_path", "limit"):
+        if getattr(data, name) is not None:
+            yield f"dataset.{name}", f"cannot stand with {named[0]}_rows, whose numbers are those of one whole file"
+
+
+def _start(job: JobConfig) -> Found:
+    if job.program is None:
+        yield from _prompt(job)
+        return
+    for name in sorted(job.initial_prompt.model_fields_set - {"frozen"}):
+        if getattr(job.initial_prompt, name):
+            yield f"initial_prompt.{name}", "the program has prompts of its own; leave one of the two out"
 
 
 def _prompt(job: JobConfig) -> Found:
@@ -113,6 +137,13 @@ def _prompt(job: JobConfig) -> Found:
     for name, need in prompt.wildcards.items():
         if need == "REQUIRED" and name not in placeholders(text):
             yield f"initial_prompt.wildcards.{name}", f"the prompt does not use {{{name}}}, which is REQUIRED"
+
+
+def _environment(job: JobConfig) -> Found:
+    table = job.environment
+    # A factory of the user's own is imported by the run, not by reading the file.
+    if table is not None and ":" not in table.name:
+        yield from _readable("environment", lambda: make_environment_factory(table.name, **table.options))
 
 
 def _score(job: JobConfig) -> Found:
@@ -141,10 +172,13 @@ def _models(job: JobConfig) -> Found:
         yield from _readable("policy", lambda: _known(to_endpoint(job)))
         yield from _readable("proposer", lambda: _known(to_proposer(job)))
         yield from _readable("score.judge", lambda: _known(to_judge(job)))
-    tables: dict[str, EndpointTable | None] = {
+        yield from _readable("program.models", lambda: _known(*to_module_models(job).values()))
+    modules = {} if job.program is None else job.program.models
+    tables: dict[str, ModelTable | None] = {
         "policy": job.policy,
         "proposer": job.proposer,
         "score.judge": job.score.judge,
+        **{f"program.models.{name}": table for name, table in modules.items()},
     }
     for key, table in tables.items():
         parts = urlsplit(table.base_url) if table is not None and table.base_url is not None else None
@@ -154,9 +188,10 @@ def _models(job: JobConfig) -> Found:
             yield f"{key}.base_url", "holds a key or password; keys belong in the environment or .env: set api_key_env"
 
 
-def _known(endpoint: Endpoint | None) -> None:
-    if endpoint is not None:
-        spec_of(endpoint.provider)
+def _known(*endpoints: Endpoint | None) -> None:
+    for endpoint in endpoints:
+        if endpoint is not None:
+            spec_of(endpoint.provider)
 
 
 def _readable(key: str, convert: Callable[[], object]) -> Found:
@@ -164,6 +199,10 @@ def _readable(key: str, convert: Callable[[], object]) -> Found:
         convert()
     except ConfigError as error:
         yield key, str(error)
+
+
+def _searches(job: JobConfig) -> Found:
+    yield from _gepa(job) if job.algorithm == "gepa" else _mipro(job)
 
 
 def _mipro(job: JobConfig) -> Found:
@@ -176,6 +215,19 @@ def _mipro(job: JobConfig) -> Found:
         most = getattr(mipro, name)
         if most is not None and mipro.num_demos is not None and most > mipro.num_demos:
             yield f"mipro.{name}", f"{most} is more than num_demos = {mipro.num_demos}"
+
+
+def _gepa(job: JobConfig) -> Found:
+    gepa = job.gepa
+    if gepa.elite_size is not None and gepa.elite_size > gepa.population_size:
+        yield "gepa.elite_size", f"{gepa.elite_size} is more than population_size = {gepa.population_size}"
+    if not gepa.optimize and not gepa.optimize_demos:
+        yield "gepa.optimize", 'nothing to optimize: name a text, such as "system", or set optimize_demos = true'
+    if not isinstance(gepa.objective, str) and "score" not in gepa.objective:
+        yield "gepa.objective", 'the score is missing; write ["score", ...]'
+
+
+def _constraints(job: JobConfig) -> Found:
     limits = job.constraints
     if limits.max_latency_s and limits.max_p95_latency_s and limits.max_p95_latency_s > limits.max_latency_s:
         yield "constraints.max_p95_latency_s", "is more than max_latency_s, at which every rollout is cut"

@@ -6,7 +6,8 @@ They come from the `prompt_learning` files of the synth-ai SDK (0.4 to 0.7), so 
 from __future__ import annotations
 
 TASK_APP = "it belongs to a task app, which comes with the service"
-SEEDS = "rows are taken by `dataset.train`, `.val` and `.test`, shuffled and stratified, not by number"
+SEEDS = "rows are taken by `dataset.train`, `.val` and `.test`, or by number as in `dataset.train_rows`"
+MODULES = "a program of several modules is named in [prompt_learning.program]"
 PROXY = "there are no proxy models here"
 SPEC = "there are no task specifications here: say it in `initial_prompt.system`"
 TRACE = "it belongs to the hosted service"
@@ -47,7 +48,6 @@ JOB = {
     "free_tier": TRACE,
     "use_byok": TRACE,
     "auto_discover_patterns": TRACE,
-    "gepa": "the algorithm is mipro",
 }
 
 INITIAL_PROMPT = {
@@ -78,7 +78,7 @@ MIPRO = {
     "results_file": "results go to `results_folder`",
     "policy_config": "the task model is set in [prompt_learning.policy]",
     "meta": "the proposer is set in [prompt_learning.proposer]",
-    "modules": "a job file describes one module; programs of several are built in Python",
+    "modules": MODULES,
     "proposer_effort": "`num_candidates` and `proposal_rounds` say how much is proposed",
     "proposer_output_tokens": "set `proposer.max_completion_tokens`",
     "max_token_limit": "set `constraints.max_prompt_tokens`",
@@ -121,6 +121,91 @@ MIPRO_MOVED = {
     "meta_model_provider": "proposer.provider",
     "meta_model_temperature": "proposer.temperature",
     "meta_model_max_tokens": "proposer.max_completion_tokens",
+}
+
+GEPA = {
+    "env_name": TASK_APP,
+    "env_config": TASK_APP,
+    "proposer_type": "the reflecting model is set in [prompt_learning.proposer]",
+    "proposer_effort": "`generations` and `children_per_generation` say how much is proposed",
+    "proposer_output_tokens": "set `proposer.max_completion_tokens`",
+    "metaprompt": META,
+    "modules": MODULES,
+    "verifier": JUDGE,
+    "judge": JUDGE,
+    "proxy_models": PROXY,
+    "adaptive_pool": "a child is compared with its parent on as many rows as it takes",
+    "adaptive_batch": "a child is compared with its parent on as many rows as it takes; set `minibatch_size`",
+    "unified_optimization": "set `optimize_demos` to change texts and demonstrations together",
+}
+
+GEPA_MOVED = {
+    "rng_seed": "seed",
+    "rollout_budget": "termination_config.budget",
+    "max_concurrent": "execution.slots",
+    "max_concurrent_rollouts": "execution.slots",
+    "max_spend_usd": "termination_config.max_cost_usd",
+    "max_token_limit": "constraints.max_prompt_tokens",
+    "target_score": "termination_config.target_score",
+    "patience": "termination_config.patience",
+}
+
+GEPA_ROLLOUT_MOVED = {
+    "budget": "termination_config.budget",
+    "max_concurrent": "execution.slots",
+    "minibatch_size": "gepa.minibatch_size",
+}
+
+GEPA_EVALUATION = {
+    "validation_pool": "the rows of a split are named one by one",
+    "validation_top_k": "`elite_size` candidates meet in the race at the end",
+}
+
+GEPA_EVALUATION_MOVED = {
+    "seeds": "dataset.train_rows",
+    "train_seeds": "dataset.train_rows",
+    "val_seeds": "dataset.val_rows",
+    "validation_seeds": "dataset.val_rows",
+    "test_seeds": "dataset.test_rows",
+    "test_pool": "dataset.test_rows",
+}
+
+GEPA_MUTATION = {
+    "prompt": META,
+    "llm_inference_url": "set `proposer.base_url`, without the route",
+}
+
+GEPA_MUTATION_MOVED = {
+    "rate": "gepa.mutation_rate",
+    "llm_model": "proposer.model",
+    "llm_provider": "proposer.provider",
+}
+
+GEPA_POPULATION = {"selection_pressure": "parents are drawn by how many rows they are best on; set `gepa.selection`"}
+
+GEPA_POPULATION_MOVED = {
+    "initial_size": "gepa.population_size",
+    "num_generations": "gepa.generations",
+    "children_per_generation": "gepa.children_per_generation",
+    "crossover_rate": "gepa.crossover_rate",
+    "patience_generations": "termination_config.patience",
+}
+
+GEPA_ARCHIVE = {
+    "size": "all candidates are kept; set `gepa.population_size` for those that may become parents",
+    "pareto_set_size": "the front is taken over all validation rows",
+    "pareto_eps": "scores are compared as they are",
+    "feedback_fraction": "rewrites are made from training rows, the front from validation rows",
+}
+
+GEPA_TOKEN = {
+    "counting_model": "tokens are counted by the endpoint's own client",
+    "enforce_pattern_limit": "limits are always enforced",
+}
+
+GEPA_TOKEN_MOVED = {
+    "max_limit": "constraints.max_prompt_tokens",
+    "max_spend_usd": "termination_config.max_cost_usd",
 }
 
 JOB_MOVED = {name: target for name, target in MIPRO_MOVED.items() if name.startswith("meta_model")}

@@ -12,23 +12,11 @@ from rollouts.budget import Budget, Constraints
 from rollouts.datasets import DatasetSpec, is_file_path
 from rollouts.dtypes import Endpoint, FewShotExample, Price, PromptTemplate, Sampling, placeholders
 from rollouts.errors import ConfigError, TemplateError
-from rollouts.experiments.config import JobConfig, MiproTable
+from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_compat import OTHER_NAMES
-from rollouts.experiments.config_tables import DatasetTable, EndpointTable, MessageTable, PriceTable
+from rollouts.experiments.config_tables import DatasetTable, MessageTable, ModelTable, PriceTable, Rows
 
 JUDGE = "llm_judge"
-_NUM_DEMOS = 2
-_SAME_NAME = (
-    "num_demo_sets",
-    "bootstrap_threshold",
-    "minibatch_size",
-    "full_eval_every",
-    "top_k",
-    "optimize_instructions",
-    "proposal_rounds",
-    "max_instruction_tokens",
-    "selector",
-)
 _WITH_PROVIDER = ("timeout_s", "stream")
 _WITH_ADDRESS = ("base_url", "api_key_env")
 _WITH_MODEL = ("price", "extra")
@@ -50,7 +38,14 @@ def to_judge(job: JobConfig) -> Endpoint | None:
     return None if job.score.judge is None else _other(job, job.score.judge)
 
 
-def _other(job: JobConfig, table: EndpointTable) -> Endpoint:
+def to_module_models(job: JobConfig) -> dict[str, Endpoint]:
+    """The models of single modules of the program: the task model wherever their tables do not say otherwise."""
+    tables = {} if job.program is None else job.program.models
+    sampling = to_endpoint(job).sampling
+    return {name: _other(job, table, sampling) for name, table in tables.items()}
+
+
+def _other(job: JobConfig, table: ModelTable, sampling: Sampling | None = None) -> Endpoint:
     """`table` over the task model. Address and key come with the provider, price and `extra` with model."""
     task = to_endpoint(job)
     if table.provider is None and table.model is None:
@@ -67,7 +62,7 @@ def _other(job: JobConfig, table: EndpointTable) -> Endpoint:
         same_address = table.base_url in (None, task.base_url)
         same_model = same_address and named.model == task.model
         inherited = _WITH_PROVIDER + _WITH_ADDRESS * same_address + _WITH_MODEL * same_model
-    settings = {name: getattr(task, name) for name in inherited} | _settings(table)
+    settings = {name: getattr(task, name) for name in inherited} | _settings(table, sampling)
     return replace(_bare(named), **settings)
 
 
@@ -83,8 +78,8 @@ def _named(provider: str | None, model: str | None) -> Endpoint:
     return replace(named, provider=OTHER_NAMES.get(named.provider, named.provider))
 
 
-def _settings(table: EndpointTable) -> dict[str, Any]:
-    """What the table says beside provider and model; what it leaves out is left out."""
+def _settings(table: ModelTable, sampling: Sampling | None = None) -> dict[str, Any]:
+    """What the table says beside provider and model; what it leaves out is left out, or as in `sampling`."""
     values = {
         "base_url": table.base_url,
         "timeout_s": table.timeout_s,
@@ -93,14 +88,19 @@ def _settings(table: EndpointTable) -> dict[str, Any]:
         "stream": table.stream,
         "extra": None if table.extra is None else dict(table.extra),
     }
-    sampling = Sampling(
-        temperature=table.temperature,
-        max_tokens=table.max_completion_tokens,
-        top_p=table.top_p,
-        seed=table.seed,
-        stop=table.stop,
-    )
-    return {"sampling": sampling} | {name: value for name, value in values.items() if value is not None}
+    said = {
+        "temperature": table.temperature,
+        "max_tokens": table.max_completion_tokens,
+        "top_p": table.top_p,
+        "seed": table.seed,
+        "stop": table.stop,
+    }
+    made = replace(sampling or Sampling(), **_given(said))
+    return {"sampling": made, **_given(values)}
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _price(table: PriceTable) -> Price:
@@ -184,10 +184,9 @@ def to_score(job: JobConfig, base_dir: Path) -> dict[str, Any]:
     options: dict[str, Any] = {"pattern": score.pattern, "tolerance": score.tolerance}
     if score.schema_path is not None:
         options["schema_path"] = located(score.schema_path, base_dir)
-    given = {name: value for name, value in options.items() if value is not None}
     return {
         "metric": metric_of(job),
-        "options": {**score.options, **given},
+        "options": {**score.options, **_given(options)},
         "rubric": None if score.judge is None else score.judge.rubric,
     }
 
@@ -208,12 +207,14 @@ class DatasetPlan:
 
     `own` are the parts (`val`, `test`) that have a source of their own; the other parts of `train`, `val` and `test`
     are drawn from `pool`. `sizes` are the stated ones: a number of rows, or a share of the part's source. Parts with
-    neither size nor source are left to the data. `data_dir` is where built-in data sets are looked for first.
+    neither size nor source are left to the data. `rows` are parts by the numbers of their rows in `pool`. `data_dir` is
+    where built-in data sets are looked for first.
     """
 
     pool: DatasetSpec
     own: Mapping[str, DatasetSpec] = field(default_factory=dict)
     sizes: Mapping[str, int | float] = field(default_factory=dict)
+    rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
     stratify: bool = True
     data_dir: Path | None = None
 
@@ -246,13 +247,23 @@ def to_dataset(job: JobConfig, base_dir: Path) -> DatasetPlan:
         raise ConfigError("the data set has no path, name or train_path")
     own = {"val": table.val_path, "test": table.test_path}
     sizes = {"train": table.train, "val": table.val, "test": table.test}
+    rows = {"train": table.train_rows, "val": table.val_rows, "test": table.test_rows}
     return DatasetPlan(
         pool=spec(pool),
         own={part: spec(path) for part, path in own.items() if path is not None},
         sizes={part: size for part, size in sizes.items() if size is not None},
+        rows={part: _numbers(numbers) for part, numbers in rows.items() if numbers is not None},
         stratify=table.stratify,
         data_dir=None if table.data_dir is None else Path(located(table.data_dir, base_dir)),
     )
+
+
+def _numbers(rows: Rows) -> Sequence[int]:
+    if not isinstance(rows, Mapping):
+        return rows
+    if "end" not in rows or rows.get("step", 1) < 1 or rows.get("start", 0) < 0:
+        raise ConfigError("a range of rows is { start = 0, end = 50, step = 1 }, with an end and a step of at least 1")
+    return range(rows.get("start", 0), rows["end"], rows.get("step", 1))
 
 
 def to_inputs(table: DatasetTable) -> dict[str, str]:
@@ -266,41 +277,3 @@ def located(path: str, base_dir: Path) -> str:
     if not is_file_path(path) or "://" in path:
         return path
     return str((base_dir / Path(path).expanduser()).resolve())
-
-
-def mipro_settings(job: JobConfig) -> dict[str, Any]:
-    """The arguments of `MIPROConfig`, with those filled in that follow from others."""
-    mipro, stop, demos = job.mipro, job.termination_config, most_demos(job.mipro)
-    proposed = mipro.num_bootstrap_seeds * mipro.num_instructions_per_module
-    settings: dict[str, Any] = {name: getattr(mipro, name) for name in _SAME_NAME}
-    settings |= {
-        "num_trials": min(mipro.num_iterations, stop.max_trials or mipro.num_iterations),
-        "num_candidates": proposed if mipro.num_candidates is None else mipro.num_candidates,
-        "max_bootstrapped_demos": demos if mipro.max_bootstrapped_demos is None else mipro.max_bootstrapped_demos,
-        "max_labeled_demos": demos if mipro.max_labeled_demos is None else mipro.max_labeled_demos,
-        "optimize_demos": searches_demos(mipro),
-        "target_score": stop.target_score,
-        "patience": stop.patience,
-        "seed": job.seed,
-        "min_effect": job.score.min_effect,
-        "confidence": job.score.confidence,
-        "description": job.description,
-        # The user message is never rewritten: only what stands in `system` needs to be watched.
-        "frozen_spans": tuple(span for span in job.initial_prompt.frozen if span in to_template(job).system),
-    }
-    if job.execution.slots is not None:
-        settings["max_concurrent"] = job.execution.slots
-    return settings
-
-
-def most_demos(mipro: MiproTable) -> int:
-    """Most demonstrations of a kind: `num_demos`, or the larger of the two kinds' limits where only those are set."""
-    if mipro.num_demos is not None:
-        return mipro.num_demos
-    kinds = [most for most in (mipro.max_bootstrapped_demos, mipro.max_labeled_demos) if most is not None]
-    return max(kinds, default=_NUM_DEMOS)
-
-
-def searches_demos(mipro: MiproTable) -> bool:
-    """Whether demonstrations are searched over: as said, else whenever there may be any."""
-    return most_demos(mipro) > 0 if mipro.optimize_demos is None else mipro.optimize_demos

@@ -10,7 +10,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rollouts.experiments.config import ConfigFile
-from rollouts.experiments.config_base import Path, Table, field_extra, items_of, names_of, table_of, type_in_words
+from rollouts.experiments.config_base import (
+    Path,
+    Table,
+    field_extra,
+    items_of,
+    named_of,
+    names_of,
+    table_of,
+    type_in_words,
+)
 from rollouts.experiments.config_errors import dotted
 from rollouts.experiments.config_keys import tables
 
@@ -30,6 +39,35 @@ user = "Message: {text}\\nLabel:"
 [prompt_learning.policy]
 provider = "openai"
 model = "gpt-4.1-nano"
+```
+
+The search is MIPRO, or with `algorithm = "gepa"` GEPA, in which a model reads what went wrong. A task with tools names
+an environment; a program of several modules is named by its import path, in place of the prompt:
+
+```toml
+[prompt_learning]
+algorithm = "gepa"
+
+[prompt_learning.dataset]
+path = "questions.csv"
+
+[prompt_learning.program]
+path = "my_program:program"  # a rollouts.Program, or a function that returns one
+
+[prompt_learning.program.models.find]  # one of its modules
+model = "gpt-4.1-mini"
+
+[prompt_learning.environment]
+name = "calculator"
+limits = { max_turns = 6 }
+
+[prompt_learning.policy]
+provider = "openai"
+model = "gpt-4.1-nano"
+
+[prompt_learning.gepa]
+generations = 8
+objective = ["score", "cost"]
 ```
 
 - Paths are relative to the file that names them; `results_folder` and `store` are relative to the working directory.
@@ -70,6 +108,10 @@ def _open_names(table: type[Table], definition: dict[str, Any]) -> None:
         properties.setdefault(key, {"description": f"Stands in `prompt_learning.{target}` here.", "deprecated": True})
     for key, reason in table.no_effect.items():
         properties.setdefault(key, {"description": f"No effect: {reason}.", "deprecated": True})
+    for key, inner in table.foreign.items():
+        properties[key] = {"type": "object", "description": inner.__doc__, "deprecated": True, "properties": {}}
+        properties[key]["additionalProperties"] = False
+        _open_names(inner, properties[key])
     # A setting that may stand under another name is not missing when its own name is.
     aliased = {name for alias, name in names_of(table).items() if alias != name}
     if "required" in definition:
@@ -86,7 +128,8 @@ def config_markdown() -> str:
 
 
 def _all_tables() -> list[tuple[Path, type[Table]]]:
-    """Every table with its path, the items of lists (as `name[]`) right after the table that holds the list."""
+    """Every table with its path. Items of lists (as `name[]`) and tables that the user names (as `name.NAME`) follow
+    the table that holds them."""
     found: list[tuple[Path, type[Table]]] = []
     for path, table in tables():
         found.append((path, table))
@@ -94,7 +137,16 @@ def _all_tables() -> list[tuple[Path, type[Table]]]:
             inner = items_of(field)
             if inner is not None:
                 found.append(((*path, f"{name}[]"), inner))
+            named = named_of(field)
+            if named is not None:
+                found.append(((*path, name, "NAME"), named))
     return found
+
+
+def _with_foreign() -> list[tuple[Path, type[Table]]]:
+    """`_all_tables` and the tables of other tools inside them."""
+    inside = [((*path, name), inner) for path, table in _all_tables() for name, inner in table.foreign.items()]
+    return [*_all_tables(), *inside]
 
 
 def _section(path: Path, table: type[Table]) -> str:
@@ -108,7 +160,7 @@ def _section(path: Path, table: type[Table]) -> str:
             _also(field),
         )
         for name, field in table.model_fields.items()
-        if table_of(field) is None
+        if table_of(field) is None and named_of(field) is None
     ]
     return "\n".join([*lines, *_grid(("key", "type", "default", "meaning", "other names"), rows), ""])
 
@@ -122,13 +174,13 @@ def _compatibility() -> str:
     ]
     moved = {
         (f"`{dotted((*path, key))}`", f"`prompt_learning.{target}`")
-        for path, table in _all_tables()
+        for path, table in _with_foreign()
         for key, target in table.moved.items()
     }
     lines += _grid(("key", "is"), sorted(moved))
     lines += ["", "These are accepted and reported as having no effect:", ""]
     ignored: dict[str, list[str]] = {}
-    every: list[tuple[Path, type[Table]]] = [((), ConfigFile), *_all_tables()]
+    every: list[tuple[Path, type[Table]]] = [((), ConfigFile), *_with_foreign()]
     for path, table in every:
         for key, reason in table.no_effect.items():
             ignored.setdefault(reason, []).append(f"`{dotted((*path, key))}`")

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rollouts.errors import ConfigError
-from rollouts.experiments.config_base import Path, Table, items_of, names_of, table_of, type_in_words
+from rollouts.experiments.config_base import Path, Table, items_of, named_of, names_of, table_of, type_in_words
 
 _NEAR = 0.7
 _SECRET = re.compile(
@@ -77,8 +77,9 @@ def unknown_key(table: type[Table], where: str, name: str, homes: Mapping[str, s
 
     `homes` are the names of all other settings -> the dotted key where they belong.
     """
-    keys = ", ".join(sorted(table.model_fields))
-    known = {*names_of(table), *table.moved}
+    foreign = () if table.model_fields else (*table.moved, *table.no_effect)
+    keys = ", ".join(sorted((*table.model_fields, *foreign)))
+    known = {*names_of(table), *table.moved, *table.foreign, *foreign}
     guess = nearest(name, known)
     if guess is None:
         guess = homes.get(name) or homes.get(nearest(name, homes) or "")
@@ -116,6 +117,8 @@ def _place(root: type[Table], loc: Path) -> tuple[Path, str, str]:
         inner, items = table_of(field), items_of(field)
         if inner is not None and rest:
             table, path = inner, (*path, name)
+        elif (named := named_of(field)) is not None and rest:
+            table, path = named, (*path, name, rest.pop(0))
         elif items is not None and len(rest) > 1 and rest[0].isdigit():
             path = (*path, name, rest.pop(0))
             table = items

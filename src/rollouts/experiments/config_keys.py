@@ -7,21 +7,26 @@ from functools import cache
 from typing import Any
 
 from rollouts.experiments.config import ConfigFile, JobConfig
-from rollouts.experiments.config_base import Path, Table, items_of, names_of, table_of
-from rollouts.experiments.config_errors import Problem, dotted, is_secret, unknown_key
+from rollouts.experiments.config_base import Path, Table, items_of, named_of, names_of, table_of
+from rollouts.experiments.config_errors import Problem, dotted, is_secret, show, unknown_key
 
 JOB = "prompt_learning"
+ALGORITHMS = ("mipro", "gepa")
+"""The searches, each of which has a table of its name; the first is the default."""
 _KEEP_OUT = "keys belong in the environment or .env: set api_key_env to the name of the variable, and take the key out"
+_OWN_FACTORY = "keys belong in the environment: name a factory of your own that reads it, and take the key out"
 
 
 class Settings:
     """The settings of a job file under their own names, gathered key by key.
 
     `values` is what the models validate; `written` tells how a setting was written where that is not its own name;
-    `notes` are the accepted keys that have no effect; `problems` what is wrong so far.
+    `notes` are the accepted keys that have no effect; `problems` what is wrong so far. With an `algorithm`, the tables
+    of the others are checked for wrong keys, and nothing else is taken from them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, algorithm: str = "") -> None:
+        self._algorithm = algorithm
         self.values: dict[str, Any] = {}
         self.written: dict[Path, str] = {}
         self.notes: list[str] = []
@@ -58,6 +63,10 @@ class Settings:
             target = (JOB, *table.moved[name].split("."))
             owner, field = _owner(target)
             self._setting(owner, field, value, target, written)
+        elif name in table.foreign and isinstance(value, Mapping):
+            self._table(table.foreign[name], value, (), written)
+        elif name in table.foreign:
+            self.problems.append(Problem(key=dotted(written), message=f"{show(value)}: expected a table"))
         elif name in table.no_effect:
             self.notes.append(f"{dotted(written)} has no effect here: {table.no_effect[name]}")
         elif is_secret(name):
@@ -69,15 +78,34 @@ class Settings:
     def _setting(self, table: type[Table], field: str, value: Any, path: Path, written: Path) -> None:
         info = table.model_fields[field]
         inner, items = table_of(info), items_of(info)
+        if self._algorithm and path[0] == JOB and path[1:] in _idle(self._algorithm):
+            self.notes.append(f"{dotted(written)} has no effect here: the algorithm is {self._algorithm}")
+            apart = Settings()
+            apart._setting(table, field, value, path, written)
+            self.problems += apart.problems
+            return
         if inner is not None and isinstance(value, Mapping):
             _branch(self.values, path)
             self._table(inner, value, path, written)
             return
+        named = named_of(info)
+        if named is not None and isinstance(value, Mapping):
+            self._named(named, value, path, written)
+            return
         if items is not None and isinstance(value, list):
             value = [self._item(items, item, (*path, str(n)), (*written, str(n))) for n, item in enumerate(value)]
         for secret in _secrets(value, written):
-            self.problems.append(Problem(key=dotted(secret), message=_KEEP_OUT))
+            message = _OWN_FACTORY if path[:2] == (JOB, "environment") else _KEEP_OUT
+            self.problems.append(Problem(key=dotted(secret), message=message))
         self._put(path, value, written)
+
+    def _named(self, table: type[Table], tables: Mapping[str, Any], path: Path, written: Path) -> None:
+        for name, value in tables.items():
+            if isinstance(value, Mapping):
+                _branch(self.values, (*path, name))
+                self._table(table, value, (*path, name), (*written, name))
+            elif value is not None:
+                self._put((*path, name), value, (*written, name))
 
     def _item(self, table: type[Table], item: Any, path: Path, written: Path) -> Any:
         if not isinstance(item, Mapping):
@@ -103,6 +131,10 @@ class Settings:
         if self._merge and isinstance(value, Mapping) and isinstance(parent.get(last), Mapping):
             value = {**parent[last], **value}
         parent[last] = value
+
+
+def _idle(algorithm: str) -> set[Path]:
+    return {(name,) for name in ALGORITHMS if name != algorithm}
 
 
 @cache

@@ -5,7 +5,7 @@ Every field carries its description: `docs/configuration.md` and the JSON schema
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, Strict
 
@@ -14,7 +14,14 @@ from rollouts.experiments.config_base import Table, Texts, setting
 
 Size = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 TestSize = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, le=1)]
+Rows = dict[Literal["start", "end", "step"], int] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
+
+
+def _rows(meaning: str, shown: str = "") -> Any:
+    """A setting that names rows."""
+    kind = "list of row numbers in file order, from 0; or `{ start = 0, end = 50, step = 1 }`, the end left out"
+    return setting(None, meaning, shown=shown, kind=kind)
 
 
 class DatasetTable(Table):
@@ -73,6 +80,9 @@ class DatasetTable(Table):
     test: TestSize | None = setting(
         None, "Test rows, which the search never sees: rows or share. 0 means no verdict.", shown="35 % and at most 500"
     )
+    train_rows: Rows | None = _rows("Training rows by their numbers, instead of `train`; needs `val_rows` too.")
+    val_rows: Rows | None = _rows("Validation rows by their numbers, instead of `val`; needs `train_rows` too.")
+    test_rows: Rows | None = _rows("Test rows by their numbers.", shown="of the rows left, as many as `test` says")
     stratify: bool = setting(True, "Keep the shares of the labels alike in training, validation and test rows.")
 
 
@@ -130,8 +140,8 @@ class PriceTable(Table):
     )
 
 
-class EndpointTable(Table):
-    """A model behind a provider."""
+class ModelTable(Table):
+    """A model behind a provider, each setting of which may be left to another table."""
 
     no_effect = compat.POLICY
     provider: str | None = setting(
@@ -158,15 +168,19 @@ class EndpointTable(Table):
         shown="the provider's own",
         kind="name of an environment variable, in capitals",
     )
-    temperature: float = setting(0.0, "Sampling temperature.", ge=0, le=2)
-    max_completion_tokens: int = setting(
-        1024, "Most tokens of one answer; also the worst case that is reserved for it.", aliases=("max_tokens",), ge=1
+    temperature: float | None = setting(None, "Sampling temperature.", shown="the task model's", ge=0, le=2)
+    max_completion_tokens: int | None = setting(
+        None,
+        "Most tokens of one answer; also the worst case that is reserved for it.",
+        aliases=("max_tokens",),
+        shown="the task model's",
+        ge=1,
     )
     top_p: float | None = setting(
-        None, "Nucleus sampling: share of probability kept.", shown="the provider's", gt=0, le=1
+        None, "Nucleus sampling: share of probability kept.", shown="the task model's", gt=0, le=1
     )
-    seed: int | None = setting(None, "Sampling seed sent to the provider.", shown="none is sent")
-    stop: Texts = setting((), "Texts that end an answer.")
+    seed: int | None = setting(None, "Sampling seed sent to the provider.", shown="the task model's")
+    stop: Texts | None = setting(None, "Texts that end an answer.", shown="the task model's")
     timeout_s: float | None = setting(
         None, "Seconds after which one attempt is given up.", shown="the task model's, or 60", gt=0
     )
@@ -178,6 +192,20 @@ class EndpointTable(Table):
         shown="the task model's where it is the same model, else empty",
         kind="table of JSON values",
     )
+
+
+class EndpointTable(ModelTable):
+    """A model behind a provider."""
+
+    temperature: float = setting(0.0, "Sampling temperature.", ge=0, le=2)
+    max_completion_tokens: int = setting(
+        1024, "Most tokens of one answer; also the worst case that is reserved for it.", aliases=("max_tokens",), ge=1
+    )
+    top_p: float | None = setting(
+        None, "Nucleus sampling: share of probability kept.", shown="the provider's", gt=0, le=1
+    )
+    seed: int | None = setting(None, "Sampling seed sent to the provider.", shown="none is sent")
+    stop: Texts = setting((), "Texts that end an answer.")
 
 
 class PolicyTable(EndpointTable):

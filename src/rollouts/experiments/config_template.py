@@ -49,7 +49,7 @@ def _job(answers: Answers) -> list[str]:
         "# An optimization job. Every key is described in the configuration reference.",
         "# Paths are relative to this file. Keys belong in the environment or in .env, never in here.",
         "[prompt_learning]",
-        'algorithm = "mipro"',
+        'algorithm = "mipro"  # or "gepa": a model reads what went wrong and rewrites the texts',
         f"seed = {answers.seed}",
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rollouts.budget import Spend
@@ -13,16 +13,22 @@ from rollouts.llm.keys import key_of
 from rollouts.llm.pricing import cost_micros, price_of, require_price
 from rollouts.llm.tokens import estimate as tokens_of
 from rollouts.llm.tokens import upper_bound
+from rollouts.prompt_optimization import GEPAConfig, MIPROConfig
 from rollouts.prompt_optimization.demos import example_of
-from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
+from rollouts.prompt_optimization.mipro import mipro_plan, usual_candidate
+from rollouts.prompt_optimization.plan import Plan, affordable, make_gepa_plan
+from rollouts.prompt_optimization.study import DEFAULT_SLOTS, usual_rollout
 
 _USUAL_DEMOS = 0.5
 """Demonstration sets come in several sizes; half of the largest is about the mean of a search."""
 _USUAL_PROPOSAL = 150
+_USUAL_TURNS = 2
 _JUDGE_FRAME = 150
 _JUDGE_ANSWER = 60
 _PROPOSAL_FRAME = 400
 _BYTES_PER_TOKEN = 4
+_RECORD_CHARS = 1500
+_REJECTED = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +55,7 @@ class Estimate:
     @property
     def total(self) -> PhaseEstimate:
         """The sum of the phases."""
-
-        def usd(values: Sequence[float | None]) -> float | None:
-            known = [value for value in values if value is not None]
-            return sum(known) if len(known) == len(values) else None
-
-        return PhaseEstimate(
-            phase="total",
-            rollouts=sum(phase.rollouts for phase in self.phases),
-            calls=sum(phase.calls for phase in self.phases),
-            tokens=sum(phase.tokens for phase in self.phases),
-            worst_tokens=sum(phase.worst_tokens for phase in self.phases),
-            usd=usd([phase.usd for phase in self.phases]),
-            worst_usd=usd([phase.worst_usd for phase in self.phases]),
-        )
+        return _sum("total", self.phases)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -78,15 +71,11 @@ def estimate(job: Job) -> Estimate:
     Tokens are estimated from the rendered prompts (one for 4 bytes). The worst case takes the longest row, as many and
     as long demonstrations as the settings allow, the longest instruction, one token for every byte of the prompt and
     the longest answer. Rows that repeat and results that are stored already make a run cheaper than this.
+
+    A program is taken to call each module once, with values made inside it as long as an answer, an agent to call one
+    tool a turn: two turns as expected, all of them at worst.
     """
-    config, data = job.settings, job.data
-    plan = make_plan(
-        config,
-        train=len(data.train),
-        val=len(data.val),
-        test=len(data.test),
-        rollouts=affordable(job.options.budget, _usual_rollout(job), config.num_candidates),
-    )
+    plan = plan_of(job)
     phases = [
         _rollouts(job, "baseline", plan.baseline, 0.0),
         _rollouts(job, "bootstrap", plan.bootstrap, 0.0),
@@ -96,21 +85,45 @@ def estimate(job: Job) -> Estimate:
     ]
     if len(job.others) > 1:
         phases.append(_judgements(job, plan.total))
-    if config.optimize_instructions and config.num_candidates:
-        phases.append(_proposals(job))
+    config = job.settings
+    phases.append(_reflections(job, config, plan) if isinstance(config, GEPAConfig) else _proposals(job, config))
     return Estimate(plan=plan, phases=tuple(phase for phase in phases if phase.calls))
 
 
+def plan_of(job: Job) -> Plan:
+    """The plan that a run makes which finds nothing in the store."""
+    config, data, budget = job.settings, job.data, job.options.budget
+    if isinstance(config, GEPAConfig):
+        payable = affordable(budget, _usual_rollout(job), config.generations * _texts(job))
+        return make_gepa_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=payable)
+    payable = affordable(budget, _usual_rollout(job), config.num_candidates * _texts(job))
+    return mipro_plan(config, data, payable, job.options.slots or DEFAULT_SLOTS)
+
+
+def _texts(job: Job) -> int:
+    """How many texts are rewritten."""
+    config = job.settings
+    wanted = isinstance(config, GEPAConfig) or config.optimize_instructions
+    return len(config.optimize) * len(job.start.modules) if wanted else 0
+
+
 def _usual_rollout(job: Job) -> Spend:
-    usual = _rollouts(job, "search", 1, _USUAL_DEMOS)
-    judged = 1 + (len(job.others) > 1)
-    return Spend(tokens=usual.tokens, micros=round(1e6 * (usual.usd or 0)), calls=judged, rollouts=1)
+    """As `Study.usual_rollout`, with tokens and prices as providers that have no tokenizer tell them."""
+
+    def worst_case(request: Request) -> Spend:
+        usage = Usage(prompt_tokens=upper_bound(request), completion_tokens=request.endpoint.sampling.max_tokens)
+        return Spend(micros=cost_micros(price_of(request.endpoint), usage), tokens=usage.total_tokens, calls=1)
+
+    config, program = job.settings, job.start
+    if isinstance(config, MIPROConfig):
+        program = usual_candidate(program, job.data.train, config)
+    return usual_rollout(job.task, program, job.data.train[-1], count_tokens=tokens_of, worst_case=worst_case)
 
 
 def check_models(job: Job) -> list[str]:
     """What would keep the job's models from being called: a missing key, an unknown price under a cap on money."""
     problems: list[str] = []
-    for endpoint in dict.fromkeys((job.task.endpoint, *job.others)):
+    for endpoint in dict.fromkeys((job.task.endpoint, *job.task.endpoints.values(), *job.others)):
         if endpoint.provider == "local":
             continue
         try:
@@ -123,62 +136,86 @@ def check_models(job: Job) -> list[str]:
 
 
 def _rollouts(job: Job, phase: str, count: int, demo_share: float) -> PhaseEstimate:
-    endpoint, samples = job.task.endpoint, [*job.data.val, *job.data.test] or list(job.data.train)
-    config = job.settings
+    modules = [_module(job, name, phase, count, demo_share) for name in job.start.modules]
+    return replace(_sum(phase, modules), rollouts=count)
+
+
+def _module(job: Job, name: str, phase: str, count: int, demo_share: float) -> PhaseEstimate:
+    """One module's part of `count` rollouts."""
+    endpoint = job.task.endpoints.get(name, job.task.endpoint)
+    config, template, samples = job.settings, job.start.modules[name], _samples(job)
     most_demos = config.max_labeled_demos + config.max_bootstrapped_demos if config.optimize_demos else 0
     shown = _demos(job)
     usual_demo = _mean([tokens_of(demo.input) + tokens_of(demo.output) for demo in shown])
     widest = max((len((demo.input + demo.output).encode()) for demo in shown), default=0)
-    prompts = [_request(job.template, sample, endpoint) for sample in samples]
+    prompts = [_request(template, sample, endpoint) for sample in samples]
     prompt = _mean([sum(tokens_of(message.content) for message in request.messages) for request in prompts])
-    answer = min(endpoint.sampling.max_tokens, _usual_answer(samples))
-    worst = max(upper_bound(request) for request in prompts) + endpoint.sampling.max_tokens
+    answer, longest = min(endpoint.sampling.max_tokens, _usual_answer(samples)), endpoint.sampling.max_tokens
+    inner = len(template.placeholders - set(samples[0].inputs))
+    worst = max(upper_bound(request) for request in prompts) + inner * longest * _BYTES_PER_TOKEN
     if demo_share:
         worst += most_demos * (widest + 32) + config.max_instruction_tokens * _BYTES_PER_TOKEN
-    usual = Usage(prompt_tokens=round(prompt + demo_share * most_demos * usual_demo), completion_tokens=answer)
-    longest = Usage(prompt_tokens=worst - endpoint.sampling.max_tokens, completion_tokens=endpoint.sampling.max_tokens)
-    return _phase(phase, endpoint, count, usual, longest, rollouts=count)
+    prompt += inner * answer + demo_share * most_demos * usual_demo
+    usual = Usage(prompt_tokens=round(prompt), completion_tokens=answer)
+    if job.task.environment_factory is None:
+        return _phase(phase, endpoint, count, usual, Usage(prompt_tokens=worst, completion_tokens=longest))
+    turns = job.task.limits.max_turns
+    # Every turn is sent all that was said before it.
+    grown = (longest * _BYTES_PER_TOKEN + job.task.limits.max_output_chars) * (turns - 1) // 2
+    most = Usage(prompt_tokens=turns * (worst + grown), completion_tokens=turns * longest)
+    calls = min(turns, _USUAL_TURNS)
+    twice = Usage(prompt_tokens=calls * usual.prompt_tokens, completion_tokens=calls * answer)
+    return replace(_phase(phase, endpoint, count, twice, most), calls=calls * count)
 
 
 def _judgements(job: Job, count: int) -> PhaseEstimate:
-    judge = job.others[1]
-    requests = [_request(job.template, sample, judge) for sample in job.data.val]
-    rows = [sum(tokens_of(str(value)) for value in sample.inputs.values()) for sample in job.data.val]
-    answer = min(job.task.endpoint.sampling.max_tokens, _usual_answer(job.data.val))
-    usual = Usage(prompt_tokens=round(_mean(rows)) + answer + _JUDGE_FRAME, completion_tokens=_JUDGE_ANSWER)
-    longest = Usage(
-        prompt_tokens=max(upper_bound(request) for request in requests)
-        + job.task.endpoint.sampling.max_tokens * _BYTES_PER_TOKEN
-        + _JUDGE_FRAME * _BYTES_PER_TOKEN,
-        completion_tokens=judge.sampling.max_tokens,
-    )
+    judge, samples = job.others[1], list(job.data.val)
+    longest_answer = job.task.endpoint.sampling.max_tokens
+    inputs = ["\n".join(str(value) for value in sample.inputs.values()) for sample in samples]
+    answer = min(longest_answer, _usual_answer(samples))
+    prompt = _mean([tokens_of(text) for text in inputs]) + answer + _JUDGE_FRAME
+    requests = [_request(template, sample, judge) for template in job.start.modules.values() for sample in samples]
+    worst = max(upper_bound(request) for request in requests) + (longest_answer + _JUDGE_FRAME) * _BYTES_PER_TOKEN
+    usual = Usage(prompt_tokens=round(prompt), completion_tokens=_JUDGE_ANSWER)
+    longest = Usage(prompt_tokens=worst, completion_tokens=judge.sampling.max_tokens)
     return _phase("judge", judge, count, usual, longest)
 
 
-def _proposals(job: Job) -> PhaseEstimate:
-    config, proposer = job.settings, job.proposer
-    frame = _PROPOSAL_FRAME + tokens_of(job.template.system)
+def _proposals(job: Job, config: MIPROConfig) -> PhaseEstimate:
+    frame = _PROPOSAL_FRAME + _longest_text(job)
     frame += sum(tokens_of(demo.input) + tokens_of(demo.output) for demo in _demos(job)[:5])
-    usual = Usage(prompt_tokens=frame, completion_tokens=_USUAL_PROPOSAL)
-    tried = 8 * config.max_instruction_tokens
-    longest = Usage(
-        prompt_tokens=(frame + tried) * _BYTES_PER_TOKEN, completion_tokens=max(proposer.sampling.max_tokens, 512)
-    )
-    # A refused proposal goes back once: the worst case has two calls for each.
-    once = _phase("propose", proposer, config.num_candidates, usual, longest)
-    worst_usd = None if once.worst_usd is None else 2 * once.worst_usd
-    return PhaseEstimate(
-        **{**asdict(once), "phase": "propose", "worst_tokens": 2 * once.worst_tokens, "worst_usd": worst_usd}
-    )
+    calls = config.num_candidates * _texts(job)
+    worst = (frame + 8 * config.max_instruction_tokens) * _BYTES_PER_TOKEN
+    return _writing(job, calls, calls, frame, worst)
 
 
-def _phase(
-    phase: str, endpoint: Endpoint, calls: int, usual: Usage, longest: Usage, *, rollouts: int = 0
-) -> PhaseEstimate:
+def _reflections(job: Job, config: GEPAConfig, plan: Plan) -> PhaseEstimate:
+    """One for each text of each rewritten child; the first children need none."""
+    texts = _texts(job) if config.component == "all" else min(1, _texts(job))
+    most = plan.trials * plan.children
+    children = min(most, plan.trials * plan.minibatch // config.usual_rollouts)
+    calls = max(0, children - config.rule_candidates * _texts(job)) * texts
+    shown = config.minibatch_size * (_mean([tokens_of(_plain(sample)) for sample in _samples(job)]) + _USUAL_PROPOSAL)
+    frame = _PROPOSAL_FRAME + _longest_text(job) + round(shown)
+    told = (3 * config.minibatch_size + _REJECTED) * _RECORD_CHARS
+    worst = (frame + len(job.start.modules) * config.max_instruction_tokens + told) * _BYTES_PER_TOKEN
+    return _writing(job, calls, most * texts, frame, worst)
+
+
+def _writing(job: Job, calls: int, most: int, prompt: int, worst: int) -> PhaseEstimate:
+    """`calls` for texts, at most `most`. A refused text goes back once: the worst case has two calls for each."""
+    usual = Usage(prompt_tokens=prompt, completion_tokens=_USUAL_PROPOSAL)
+    longest = Usage(prompt_tokens=worst, completion_tokens=max(job.proposer.sampling.max_tokens, 1024))
+    at_most = _phase("propose", job.proposer, 2 * most, usual, longest)
+    expected = _phase("propose", job.proposer, calls, usual, longest)
+    return replace(expected, worst_tokens=at_most.worst_tokens, worst_usd=at_most.worst_usd)
+
+
+def _phase(phase: str, endpoint: Endpoint, calls: int, usual: Usage, longest: Usage) -> PhaseEstimate:
     price = price_of(endpoint)
     return PhaseEstimate(
         phase=phase,
-        rollouts=rollouts,
+        rollouts=0,
         calls=calls,
         tokens=calls * usual.total_tokens,
         worst_tokens=calls * longest.total_tokens,
@@ -187,16 +224,50 @@ def _phase(
     )
 
 
+def _sum(phase: str, parts: Sequence[PhaseEstimate]) -> PhaseEstimate:
+    def usd(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
+
+    return PhaseEstimate(
+        phase=phase,
+        rollouts=sum(part.rollouts for part in parts),
+        calls=sum(part.calls for part in parts),
+        tokens=sum(part.tokens for part in parts),
+        worst_tokens=sum(part.worst_tokens for part in parts),
+        usd=usd([part.usd for part in parts]),
+        worst_usd=usd([part.worst_usd for part in parts]),
+    )
+
+
 def _usd(price: Price | None, usage: Usage, calls: int) -> float | None:
     return None if price is None else Spend(micros=calls * cost_micros(price, usage)).usd
 
 
 def _request(template: PromptTemplate, sample: Sample, endpoint: Endpoint) -> Request:
-    return Request(endpoint=endpoint, messages=render(template, sample.inputs))
+    values = {**dict.fromkeys(template.placeholders, ""), **sample.inputs}
+    return Request(endpoint=endpoint, messages=render(template, values))
+
+
+def _samples(job: Job) -> list[Sample]:
+    return [*job.data.val, *job.data.test] or list(job.data.train)
+
+
+def _plain(sample: Sample) -> str:
+    return "\n".join(str(value) for value in sample.inputs.values())
 
 
 def _demos(job: Job) -> list[FewShotExample]:
-    return [example_of(job.template, sample) for sample in job.data.train if sample.ground_truth is not None]
+    """Labelled rows as demonstrations; of a program, whose demonstrations are made inside, about what they say."""
+    labelled = [sample for sample in job.data.train if sample.ground_truth is not None]
+    if len(job.start.modules) == 1:
+        return [example_of(job.start.template, sample) for sample in labelled]
+    return [FewShotExample(_plain(sample), str(sample.ground_truth)) for sample in labelled]
+
+
+def _longest_text(job: Job) -> int:
+    texts = [text for template in job.start.modules.values() for text in (template.system, template.user_template)]
+    return max(map(tokens_of, texts))
 
 
 def _usual_answer(samples: Sequence[Sample]) -> int:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from rollouts.budget import Spend
-from rollouts.dtypes import Evaluation, Program, PromptTemplate, Sample, check_placeholders
+from rollouts.dtypes import Evaluation, Program, Sample
 from rollouts.errors import ConfigError, DataError, EvaluationError, RolloutsError
 from rollouts.evaluation import Cell, EvaluationSummary, summarise
 from rollouts.evaluation.summary import scores_by_sample
 from rollouts.experiments.job import Job
+from rollouts.prompt_optimization.splits import check_inputs
 from rollouts.prompt_optimization.study import StudyOptions, open_study
 from rollouts.stats import Interval, mean_interval
 from rollouts.store.base import Store
@@ -37,7 +36,7 @@ class EvaluationReport:
     came from the store and cost nothing. `stop_reason` is None when all rollouts took place."""
 
     run_id: str
-    template: PromptTemplate
+    program: Program
     interval: Interval
     summary: EvaluationSummary
     rows: tuple[Row, ...]
@@ -45,23 +44,6 @@ class EvaluationReport:
     spend: Spend
     elapsed_s: float
     stop_reason: str | None = None
-
-
-def read_prompt(path: Path) -> PromptTemplate:
-    """The prompt in a `best_prompt.json` or in a template saved as JSON. Raises ConfigError when it is neither."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: is no JSON ({error}); give a best_prompt.json, or a template as JSON") from None
-    found = data.get("template", data) if isinstance(data, dict) else None
-    if not isinstance(found, dict) or "user_template" not in found:
-        raise ConfigError(f"{path}: holds no prompt; give a best_prompt.json, or a template with system, user_template")
-    try:
-        return PromptTemplate.from_json({"system": "", **found})
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"{path}: is no prompt template of this version ({error})") from None
 
 
 def choose_rows(job: Job, part: str, limit: int | None = None) -> list[Sample]:
@@ -79,18 +61,16 @@ def choose_rows(job: Job, part: str, limit: int | None = None) -> list[Sample]:
 
 
 async def evaluate_prompt(
-    job: Job, store: Store, template: PromptTemplate, rows: Sequence[Sample], *, repeats: int, options: StudyOptions
+    job: Job, store: Store, program: Program, rows: Sequence[Sample], *, repeats: int, options: StudyOptions
 ) -> EvaluationReport:
-    """Scores `template` on `rows`, `repeats` times each, as a run of its own with the job's model, metric and caps.
+    """Scores `program` on `rows`, `repeats` times each, as a run of its own with the job's model, metric and caps.
 
     Failed rollouts are left out of the mean. Raises EvaluationError when none has a score, TemplateError when the
     prompt asks for what the rows lack, and what ends a run.
     """
-    for sample in rows:
-        check_placeholders(template, list(sample.inputs))
+    check_inputs(program, rows)
     study = open_study(job.task, job.others, replace(options, store=store, method="evaluate"))
     job.generate.bind(study)
-    program = Program.single(template)
     cells = [Cell(program, sample, repeat) for repeat in range(repeats) for sample in rows]
     try:
         study.emit("plan", total=len(cells))
@@ -107,7 +87,7 @@ async def evaluate_prompt(
     missing = f"{summary.missing} rollouts did not fit in the budget" if summary.missing else None
     report = EvaluationReport(
         run_id=study.run_id,
-        template=template,
+        program=program,
         interval=mean_interval(list(scores_by_sample(evaluations).values())),
         summary=summary,
         rows=_rows(rows, evaluations),
@@ -116,11 +96,12 @@ async def evaluate_prompt(
         elapsed_s=study.elapsed,
         stop_reason=study.stop_reason or missing,
     )
-    await study.close("stopped" if study.stopping else "done", _stored(report, program))
+    await study.close("stopped" if study.stopping else "done", _stored(report))
     return report
 
 
-def _stored(report: EvaluationReport, program: Program) -> dict[str, Any]:
+def _stored(report: EvaluationReport) -> dict[str, Any]:
+    program = report.program
     return {
         "best_score": report.summary.mean,
         "best_program": program.digest,

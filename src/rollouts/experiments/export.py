@@ -1,4 +1,4 @@
-"""Prompts and rollouts of stored runs, in forms that other tools take."""
+"""Prompts and rollouts of stored runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from rollouts.dtypes import PromptTemplate
 from rollouts.errors import ConfigError
-from rollouts.experiments.results import best_prompt, prompt_messages
 from rollouts.store.base import RunRow, Store
 
 Which = Literal["start", "best"]
@@ -47,8 +46,8 @@ def _unified(before: str, after: str) -> tuple[str, ...]:
     return tuple(line for line in lines if not line.startswith(("---", "+++")))
 
 
-def stored_prompt(store: Store, run: RunRow, which: Which = "best") -> PromptTemplate:
-    """The prompt that a run started from or found. Raises ConfigError when the run has not come so far."""
+def stored_modules(store: Store, run: RunRow, which: Which = "best") -> dict[str, PromptTemplate]:
+    """The modules of the program that a run started from or found. Raises ConfigError when it has not come so far."""
     digest = run.summary.get(f"{which}_program")
     program = store.programs([digest]).get(digest) if digest else None
     if program is None:
@@ -56,23 +55,7 @@ def stored_prompt(store: Store, run: RunRow, which: Which = "best") -> PromptTem
             f"run {run.id} has no {which} prompt stored (status: {run.status}); only a run that came to its end has "
             "one: continue it with rollouts optimize CONFIG --resume"
         )
-    if len(program.modules) != 1:
-        raise ConfigError(f"run {run.id} has a program of {len(program.modules)} modules; export it with --format json")
-    return PromptTemplate.from_json(next(iter(program.modules.values())))
-
-
-def prompt_text(template: PromptTemplate) -> str:
-    """The prompt as plain text: every message under a heading with its role."""
-    return "\n\n".join(f"### {m['role']}\n{m.get('content') or ''}" for m in prompt_messages(template)) + "\n"
-
-
-def exported(template: PromptTemplate, form: str) -> Any:
-    """The prompt as `messages` (a list as it is sent), `json` (all there is to know) or `text`."""
-    if form == "messages":
-        return prompt_messages(template)
-    if form == "json":
-        return best_prompt(template)
-    return prompt_text(template)
+    return {name: PromptTemplate.from_json(module) for name, module in program.modules.items()}
 
 
 def rollouts_json(

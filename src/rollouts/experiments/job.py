@@ -6,51 +6,59 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rollouts.datasets import DatasetSpec, auto_sizes, load, split
-from rollouts.dtypes import Endpoint, PromptTemplate, Sample
+from rollouts.agents import AgentLimits
+from rollouts.datasets import DatasetSpec, auto_sizes, load, split, usable_rows
+from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, Sample
+from rollouts.environments import make_environment_factory
 from rollouts.errors import ConfigError, RunNotFound
 from rollouts.evaluation import Task
 from rollouts.evaluation.metrics import resolve_metric
+from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_convert import (
     DatasetPlan,
-    mipro_settings,
     to_budget,
     to_constraints,
     to_dataset,
     to_endpoint,
     to_judge,
+    to_module_models,
     to_proposer,
     to_score,
-    to_template,
 )
+from rollouts.experiments.config_search import gepa_settings, mipro_settings
 from rollouts.experiments.judging import StudyGenerate
 from rollouts.experiments.loading import LoadedConfig
 from rollouts.experiments.results import write_results
-from rollouts.prompt_optimization import MIPROConfig, OptimizationResult, Splits, StudyOptions
-from rollouts.prompt_optimization.mipro import run_study
-from rollouts.prompt_optimization.study import Study, open_study
+from rollouts.experiments.starting import make_importable, to_start
+from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, OptimizationResult, Splits, StudyOptions
+from rollouts.prompt_optimization.gepa import default_reflector, gepa
+from rollouts.prompt_optimization.mipro import default_proposers, mipro
+from rollouts.prompt_optimization.splits import chosen_rows
+from rollouts.prompt_optimization.study import Study, closing, open_study
 from rollouts.store import RunRow, Store
 
 DEFAULT_STORE = ".rollouts/rollouts.db"
 _PARTS = ("train", "val", "test")
+_EVENTS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """Everything that a run needs, checked, with nothing spent and no connection made.
 
-    `store` is a path or URL; `folder` is where the result files go.
+    `start` is the program to improve; the kind of `settings` says by which search. `store` is a path or URL; `folder`
+    is where the result files go.
     """
 
     config: Mapping[str, Any]
-    template: PromptTemplate
+    start: Program
     data: Splits
     task: Task
     proposer: Endpoint
     others: tuple[Endpoint, ...]
-    settings: MIPROConfig
+    settings: MIPROConfig | GEPAConfig
     options: StudyOptions
     store: str
     folder: Path
@@ -65,11 +73,10 @@ def prepare(loaded: LoadedConfig, environment: Mapping[str, str] = os.environ) -
     store where the file names none.
     """
     job = loaded.config
-    if job.algorithm != "mipro":
-        raise ConfigError(f'algorithm {job.algorithm!r} is not available yet; use "mipro"')
-    template = to_template(job)
+    make_importable(job, loaded.base_dir)
+    start = to_start(job)
     data = load_splits(to_dataset(job, loaded.base_dir), job.seed)
-    data.check(template)
+    data.check(start)
     judge, generate = to_judge(job), StudyGenerate()
     score = to_score(job, loaded.base_dir)
     options = dict(score["options"])
@@ -80,16 +87,19 @@ def prepare(loaded: LoadedConfig, environment: Mapping[str, str] = os.environ) -
     slots = job.execution.slots
     return Job(
         config=loaded.resolved,
-        template=template,
+        start=start,
         data=data,
         task=Task(
             endpoint=endpoint,
+            endpoints=to_module_models(job),
             score_fn=resolve_metric(score["metric"], **options),
+            environment_factory=_environment(job),
+            limits=AgentLimits() if job.environment is None else AgentLimits(**job.environment.limits.model_dump()),
             timeout_s=job.execution.rollout_timeout_s,
         ),
         proposer=proposer,
         others=(proposer,) if judge is None else (proposer, judge),
-        settings=MIPROConfig(**mipro_settings(job)),
+        settings=_settings(job, start),
         options=StudyOptions(
             budget=to_budget(job),
             constraints=to_constraints(job),
@@ -106,8 +116,21 @@ def prepare(loaded: LoadedConfig, environment: Mapping[str, str] = os.environ) -
     )
 
 
+def _settings(job: JobConfig, start: Program) -> MIPROConfig | GEPAConfig:
+    if job.algorithm == "gepa":
+        return GEPAConfig(**gepa_settings(job, start))
+    return MIPROConfig(**mipro_settings(job, start))
+
+
+def _environment(job: JobConfig) -> EnvironmentFactory | None:
+    table = job.environment
+    return None if table is None else make_environment_factory(table.name, **table.options)
+
+
 def load_splits(plan: DatasetPlan, seed: int) -> Splits:
     """Reads the files and divides the rows; parts with a file of their own take their rows from there."""
+    if plan.rows:
+        return _by_number(plan, seed)
     parts: dict[str, list[Sample]] = {}
     for name, spec in plan.own.items():
         rows = _load(spec, plan)
@@ -116,7 +139,8 @@ def load_splits(plan: DatasetPlan, seed: int) -> Splits:
     pool = _load(plan.pool, plan)
     wanted = [name for name in _PARTS if name not in parts]
     sizes = {name: plan.sizes[name] for name in wanted if name in plan.sizes}
-    left = len(pool) - sum(size if isinstance(size, int) else int(size * len(pool)) for size in sizes.values())
+    usable = len(usable_rows(pool))
+    left = usable - sum(size if isinstance(size, int) else int(size * usable) for size in sizes.values())
     missing = [name for name in wanted if name not in sizes]
     if missing:
         auto = auto_sizes(max(2, left))
@@ -125,6 +149,25 @@ def load_splits(plan: DatasetPlan, seed: int) -> Splits:
     ordered = {name: sizes[name] for name in wanted}
     parts |= split(pool, ordered, seed=seed, stratify=plan.stratify)
     return Splits(train=parts["train"], val=parts["val"], test=parts.get("test", []))
+
+
+def _by_number(plan: DatasetPlan, seed: int) -> Splits:
+    """Rows by their numbers; test rows that are not named are drawn from those that are left."""
+    pool = _load(plan.pool, plan)
+    owners: dict[int, str] = {}
+    for part, numbers in plan.rows.items():
+        for number in numbers:
+            if owners.setdefault(number, part) != part:
+                raise ConfigError(
+                    f"row {number} is in {owners[number]}_rows and in {part}_rows; the splits must not overlap"
+                )
+    parts = {part: chosen_rows(pool, numbers, name=f"dataset.{part}_rows") for part, numbers in plan.rows.items()}
+    if "test" not in parts:
+        named = {repr(pool[number].inputs) for number in owners}
+        rest = [sample for sample in pool if repr(sample.inputs) not in named]
+        size = plan.sizes.get("test", 1.0)
+        parts["test"] = split(rest, {"test": size}, seed=seed, stratify=plan.stratify)["test"] if rest and size else []
+    return Splits(**parts)
 
 
 def _load(spec: DatasetSpec, plan: DatasetPlan) -> list[Sample]:
@@ -168,13 +211,27 @@ async def run_job(job: Job, store: Store, *, options: StudyOptions | None = None
     opts = replace(options or job.options, store=store)
     study = open_study(job.task, job.others, opts)
     job.generate.bind(study)
-    result = await run_study(study, job.template, job.data, job.settings, job.proposer)
-    return result, study
+    settings = job.settings
+    if isinstance(settings, GEPAConfig):
+        work = gepa(study, job.start, job.data, settings, default_reflector(study, job.proposer, settings.seed))
+    else:
+        work = mipro(study, job.start, job.data, settings, default_proposers(study, job.proposer, settings.seed))
+    return await closing(study, work), study
 
 
 def save(job: Job, result: OptimizationResult, store: Store) -> dict[str, str]:
     """Writes the result files and returns their paths by name."""
-    trials = {e.data["trial"]: e.data for e in store.events(result.run_id, limit=1_000_000) if e.kind == "trial"}
     return write_results(
-        job.folder, result, config=job.config, seed=job.settings.seed, events=[trials[n] for n in sorted(trials)]
+        job.folder,
+        result,
+        config=job.config,
+        seed=job.settings.seed,
+        events=numbered(store, result.run_id, "trial"),
+        children=numbered(store, result.run_id, "child"),
     )
+
+
+def numbered(store: Store, run_id: str, kind: Literal["trial", "child"]) -> list[Mapping[str, Any]]:
+    """The run's trials, or GEPA's children, in order; of those that a resumed run made again, the later ones."""
+    found = {e.data[kind]: e.data for e in store.events(run_id, limit=_EVENTS) if e.kind == kind}
+    return [found[number] for number in sorted(found)]

@@ -18,7 +18,7 @@ from rollouts.experiments.config_base import names_of
 from rollouts.experiments.config_checks import check
 from rollouts.experiments.config_convert import located
 from rollouts.experiments.config_errors import Problem, config_error, dotted, from_pydantic
-from rollouts.experiments.config_keys import JOB, Settings
+from rollouts.experiments.config_keys import ALGORITHMS, JOB, Settings
 
 DEFAULT_BUDGET = 1000
 _CAPS = ("budget", "max_calls", "max_tokens", "max_cost_usd")
@@ -89,10 +89,7 @@ def parse_config(
 def _load(
     data: Mapping[str, Any], overrides: Sequence[str], *, source: str, path: Path | None, base_dir: Path
 ) -> LoadedConfig:
-    settings = Settings()
-    settings.add_file(data)
-    for text in overrides:
-        _override(settings, text)
+    settings = _gathered(data, overrides)
     if not settings.problems and JOB not in settings.values:
         settings.problems.append(Problem(key=JOB, message=f"missing; a job file has the table [{JOB}]"))
     _fill(settings, path)
@@ -105,6 +102,19 @@ def _load(
     if config.task_app_url is not None:
         settings.notes.append(f"{JOB}.task_app_url has no effect here: the task runs on the data set")
     return LoadedConfig(config=config, path=path, base_dir=base_dir, notes=tuple(dict.fromkeys(settings.notes)))
+
+
+def _gathered(data: Mapping[str, Any], overrides: Sequence[str], algorithm: str = "") -> Settings:
+    """All keys; read twice, because the search that is not run has no say, and any of them may name the other one."""
+    settings = Settings(algorithm)
+    settings.add_file(data)
+    for text in overrides:
+        _override(settings, text)
+    if algorithm:
+        return settings
+    job = settings.values.get(JOB)
+    chosen = job.get("algorithm") if isinstance(job, dict) else None
+    return _gathered(data, overrides, chosen if chosen in ALGORITHMS else ALGORITHMS[0])
 
 
 def _validated(settings: Settings) -> tuple[JobConfig | None, list[Problem]]:

@@ -1,18 +1,19 @@
 """The files a run leaves in its results folder.
 
 - `best_prompt.json`: instruction, demonstrations, and the exact messages to send (placeholders in the last one).
-- `score_history.json`: the baseline and one entry per trial.
+- `score_history.json`: the baseline, one entry per trial, and GEPA's children with their parents.
 - `selected_demos.json`: the demonstrations of the best prompt.
+- `front.json`, for several objectives: the candidates that no other one beats on all of them.
 - `job_metadata.json`: configuration, seeds, versions, spend by phase, verdict, stop reason.
+
+For a program of several modules prompts and demonstrations stand under `modules`, by name.
 
 Each is written beside its place and then moved there, so that a reader never sees half of one.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -20,41 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import rollouts
-from rollouts.dtypes import PromptTemplate
 from rollouts.errors import RolloutsError
-from rollouts.prompt_optimization import OptimizationResult
+from rollouts.integrations.exports.layout import each
+from rollouts.integrations.exports.native import best_prompt, demonstrations
+from rollouts.prompt_optimization import OptimizationResult, ScoredProgram
+from rollouts.prompt_optimization.saving import BEST_PROMPT, write_json
 
-FILES = ("best_prompt.json", "score_history.json", "selected_demos.json", "job_metadata.json")
+FILES = (BEST_PROMPT, "score_history.json", "selected_demos.json", "job_metadata.json")
 _LIBRARIES = ("optuna", "aiohttp", "sqlalchemy", "genai-prices", "xllamacpp", "anthropic")
-
-
-def prompt_messages(template: PromptTemplate) -> list[dict[str, Any]]:
-    """The messages to send, in order, ready for a chat API; fill the placeholders of the system and last user text."""
-    head = [{"role": "system", "content": template.system}] if template.system else []
-    shown: list[dict[str, Any]] = []
-    for demo in template.few_shot_examples:
-        shown.append({"role": "user", "content": demo.input})
-        if demo.messages:
-            shown.extend(message.to_json() for message in demo.messages)
-        else:
-            shown.append({"role": "assistant", "content": demo.output})
-    return [*head, *shown, {"role": "user", "content": template.user_template}]
-
-
-def best_prompt(template: PromptTemplate) -> dict[str, Any]:
-    """`best_prompt.json`."""
-    return {
-        "instruction": {"role": "system", "content": template.system},
-        "demonstrations": demonstrations(template),
-        "user_template": template.user_template,
-        "messages": prompt_messages(template),
-        "template": template.to_json(),
-    }
-
-
-def demonstrations(template: PromptTemplate) -> list[dict[str, str]]:
-    """The demonstrations as rows: the user message and the answer."""
-    return [{"query": demo.input, "label": demo.output} for demo in template.few_shot_examples]
 
 
 def write_results(
@@ -64,14 +38,19 @@ def write_results(
     config: Mapping[str, Any],
     seed: int,
     events: Sequence[Mapping[str, Any]] = (),
+    children: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, str]:
-    """Writes the four files and returns their paths by name; raises RolloutsError when the folder is not writable."""
-    baseline = result.initial_template.score if result.initial_template is not None else None
+    """Writes the files and returns their paths by name; raises RolloutsError when the folder is not writable.
+
+    `events` are those of trials, `children` those of GEPA's children.
+    """
+    best = result.best
+    modules = {"main": best.template} if len(best.program.modules) == 1 else best.program.modules
     contents: dict[str, Any] = {
-        "best_prompt.json": best_prompt(result.best_template),
+        BEST_PROMPT: prompts_json(best),
         "score_history.json": {
-            "baseline": baseline,
-            "best": result.best_template.score,
+            "baseline": result.initial.score,
+            "best": best.score,
             "trials": [
                 {
                     "trial": stats.generation,
@@ -82,8 +61,9 @@ def write_results(
                 }
                 for stats in result.history
             ],
+            **({"children": list(children)} if children else {}),
         },
-        "selected_demos.json": demonstrations(result.best_template),
+        "selected_demos.json": each(modules, demonstrations),
         "job_metadata.json": {
             "run_id": result.run_id,
             "config": dict(config),
@@ -94,12 +74,14 @@ def write_results(
             "versions": versions(),
         },
     }
+    if len(result.front) > 1:
+        contents["front.json"] = [front_json(entry) | {"prompt": prompts_json(entry)} for entry in result.front]
     paths: dict[str, str] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             paths[name] = str(folder / name)
-            _write(folder / name, content)
+            write_json(folder / name, content)
     except OSError as error:
         raise RolloutsError(
             f"the results cannot be written to {folder}: {error.strerror or error}; the run is kept in the store as "
@@ -108,8 +90,23 @@ def write_results(
     return paths
 
 
+def prompts_json(entry: ScoredProgram) -> dict[str, Any]:
+    """The prompt of a candidate, or all its prompts and the program."""
+    if len(entry.program.modules) == 1:
+        return best_prompt(entry.template)
+    return {
+        "modules": {name: best_prompt(template) for name, template in entry.program.modules.items()},
+        "program": entry.program.to_json(),
+    }
+
+
+def front_json(entry: ScoredProgram) -> dict[str, Any]:
+    """What a candidate of the front is worth; less of every objective but the score is better."""
+    return {"id": entry.id, "score": entry.score, "n": entry.n, **entry.objectives}
+
+
 def _detail(events: Sequence[Mapping[str, Any]], trial: int) -> dict[str, Any]:
-    kept = ("candidate", "instruction_source", "demo_source", "demos")
+    kept = ("candidate", "candidates", "instruction_source", "demo_source", "demos", "modules", "members", "front")
     return next(({name: e[name] for name in kept if name in e} for e in events if e.get("trial") == trial), {})
 
 
@@ -127,16 +124,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return out
-
-
-def _write(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -4,59 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from rollouts.datasets import samples_from_dicts
 from rollouts.dtypes import (
     Endpoint,
     EnvironmentFactory,
-    Evaluation,
     FewShotExample,
     Program,
     PromptTemplate,
     Sample,
     ScoreFn,
-    fill,
 )
 from rollouts.evaluation import Cell, Task
+from rollouts.prompt_optimization.demos import DemoLimits, DemoSet, build_demo_sets, own_demos
 from rollouts.prompt_optimization.splits import chosen_rows
 from rollouts.prompt_optimization.study import Study, StudyOptions, running
+from rollouts.prompt_optimization.traces import Success, demonstrations
 
 _FIRST_SHARE = 4
 _LEAST_FIRST = 16
 
 
 async def collect_successes(
-    study: Study, template: PromptTemplate, samples: Sequence[Sample], threshold: float, *, enough: int | None = None
-) -> tuple[list[FewShotExample], int]:
-    """(input, output) of the runs that scored at least `threshold`, in the order of `samples`; and how many were run.
+    study: Study, program: Program, samples: Sequence[Sample], threshold: float, *, enough: int | None = None
+) -> tuple[list[Success], int]:
+    """The samples on which `program` scored at least `threshold`, in the order of `samples`, with their evaluations;
+    and how many were run.
 
     All run at once, but a first part goes ahead: when none of it succeeds, the rest is not paid for. `enough`
     successes end it too.
     """
     first = max(_LEAST_FIRST, len(samples) // _FIRST_SHARE)
-    program = Program.single(template)
-    successes: list[FewShotExample] = []
+    successes: list[Success] = []
     attempted = 0
     for part in (samples[:first], samples[first:]):
         evaluations = await study.evaluate([Cell(program, sample) for sample in part], phase="bootstrap")
         attempted += len(part)
         for sample, evaluation in zip(part, evaluations, strict=True):
             if evaluation.value is not None and evaluation.value >= threshold and evaluation.output.strip():
-                successes.append(_demonstration(template, sample, evaluation))
+                successes.append((sample, evaluation))
         if not successes or (enough is not None and len(successes) >= enough):
             break
     return successes[:enough], attempted
 
 
-def _demonstration(template: PromptTemplate, sample: Sample, evaluation: Evaluation) -> FewShotExample:
-    """Tool calls between question and answer are kept as messages."""
-    steps: tuple[Any, ...] = ()
-    if evaluation.trajectory is not None and evaluation.calls > 1:
-        messages = evaluation.trajectory.messages
-        last_user = max(i for i, message in enumerate(messages) if message.role == "user")
-        steps = messages[last_user + 1 :]
-    return FewShotExample(fill(template.user_template, sample.inputs), evaluation.output.strip(), steps)
+class DemoSettings(Protocol):
+    """The settings of an optimizer that concern demonstrations; see `MIPROConfig`."""
+
+    @property
+    def optimize_demos(self) -> bool: ...
+    @property
+    def max_bootstrapped_demos(self) -> int: ...
+    @property
+    def max_labeled_demos(self) -> int: ...
+    @property
+    def num_demo_sets(self) -> int: ...
+    @property
+    def bootstrap_threshold(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+
+async def demo_sets_of(
+    study: Study, start: Program, attempts: Sequence[Sample], train: Sequence[Sample], settings: DemoSettings
+) -> tuple[dict[str, list[DemoSet]], int]:
+    """Module -> demonstration sets to choose from; and how many rollouts were made for them.
+
+    The ground truth is the answer of a one-module program: modules of larger ones learn from successful runs alone.
+    """
+    if not settings.optimize_demos:
+        return {name: [own_demos(template)] for name, template in start.modules.items()}, 0
+    threshold = settings.bootstrap_threshold
+    successes, attempted = await collect_successes(study, start, attempts, threshold)
+    shown = demonstrations(start, successes, threshold)
+    limits = DemoLimits(
+        bootstrapped=settings.max_bootstrapped_demos, labelled=settings.max_labeled_demos, sets=settings.num_demo_sets
+    )
+    rows = train if len(start.modules) == 1 else ()
+    sets = {
+        name: build_demo_sets(template, rows, shown[name], limits, seed=settings.seed)
+        for name, template in start.modules.items()
+    }
+    sources = {name: [entry.source for entry in entries] for name, entries in sets.items()}
+    study.emit("demo_sets", sources=sources, successes=len(successes))
+    return sets, attempted
 
 
 async def bootstrap_demos(  # noqa: PLR0913 - one argument per decision of the caller
@@ -76,4 +108,6 @@ async def bootstrap_demos(  # noqa: PLR0913 - one argument per decision of the c
     task = Task(endpoint=endpoint, score_fn=score_fn, environment_factory=environment_factory)
     chosen = chosen_rows(samples, seeds)
     async with running(task, [], replace(options or StudyOptions(), method="bootstrap")) as study:
-        return (await collect_successes(study, template, chosen, threshold, enough=max_demos))[0]
+        program = Program.single(template)
+        successes, _ = await collect_successes(study, program, chosen, threshold, enough=max_demos)
+    return demonstrations(program, successes, threshold)["main"]

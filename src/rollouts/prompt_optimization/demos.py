@@ -10,7 +10,7 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rollouts.dtypes import FewShotExample, PromptTemplate, Sample, fill
 
@@ -21,7 +21,7 @@ _MAX_POOL = 200
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSet:
     """Demonstrations and where they come from: `none`, `own`, `labelled`, `balanced`, `nearest`, `bootstrapped`,
-    `mixed`."""
+    `mixed`, `varied`."""
 
     source: str
     examples: tuple[FewShotExample, ...]
@@ -38,8 +38,15 @@ class DemoLimits:
 
 def example_of(template: PromptTemplate, sample: Sample, output: str | None = None) -> FewShotExample:
     """The sample as a demonstration: its user message, and `output` or else its ground truth."""
-    return FewShotExample(
-        fill(template.user_template, sample.inputs), str(sample.ground_truth) if output is None else output
+    said = str(sample.ground_truth) if output is None else output
+    return FewShotExample(fill(template.user_template, sample.inputs), said, values=sample.inputs)
+
+
+def reformatted(examples: Sequence[FewShotExample], user_template: str) -> tuple[FewShotExample, ...]:
+    """Demonstrations whose user messages follow another template; those of unknown origin stay as they are."""
+    return tuple(
+        example if example.values is None else replace(example, input=fill(user_template, example.values))
+        for example in examples
     )
 
 
@@ -59,7 +66,7 @@ def build_demo_sets(
     rng = random.Random(f"rollouts-demos-{seed}")
     sets = [DemoSet(source="none", examples=())]
     if template.few_shot_examples:
-        sets.append(DemoSet(source="own", examples=template.few_shot_examples))
+        sets.append(own_demos(template))
     known = {fill(template.user_template, sample.inputs): sample for sample in reversed(train) if _answered(sample)}
     labelled = list(reversed(known.values()))
     different = {example.input: example for example in successes}
@@ -76,6 +83,45 @@ def build_demo_sets(
             sets.append(DemoSet(source=source, examples=examples))
             idle = 0
     return sets
+
+
+Answers = Mapping[str, Sequence[FewShotExample]]
+"""Demonstrations by what they answer."""
+
+
+def demo_pool(template: PromptTemplate, train: Sequence[Sample], sets: Sequence[DemoSet]) -> Answers:
+    """All that a demonstration can be exchanged for: the labelled rows of `train`, and what stands in `sets`."""
+    out: dict[str, dict[FewShotExample, None]] = defaultdict(dict)
+    for sample in train:
+        if _answered(sample):
+            example = example_of(template, sample)
+            out[example.output][example] = None
+    for entry in sets:
+        for example in entry.examples:
+            out[example.output][example] = None
+    return {answer: list(examples) for answer, examples in out.items()}
+
+
+def varied(entry: DemoSet, pool: Answers, rng: random.Random) -> DemoSet | None:
+    """The set with half of its demonstrations exchanged for others that give the same answer.
+
+    The order of the answers is kept: for small models it decides more than the examples do. None where there is nothing
+    to exchange.
+    """
+    examples = list(entry.examples)
+    shown = {example.input for example in examples}
+    places = [i for i, e in enumerate(examples) if any(o.input not in shown for o in pool.get(e.output, ()))]
+    for place in rng.sample(places, min(len(places), max(1, len(examples) // 2))):
+        others = [other for other in pool[examples[place].output] if other.input not in shown]
+        if others:
+            examples[place] = rng.choice(others)
+            shown.add(examples[place].input)
+    return DemoSet(source="varied", examples=tuple(examples)) if places else None
+
+
+def own_demos(template: PromptTemplate) -> DemoSet:
+    """The template's own demonstrations as a set."""
+    return DemoSet(source="own" if template.few_shot_examples else "none", examples=template.few_shot_examples)
 
 
 def _answered(sample: Sample) -> bool:
@@ -147,10 +193,11 @@ def by_label(samples: Sequence[Sample]) -> Mapping[str, list[Sample]]:
 def balanced(
     groups: Mapping[str, list[Sample]], count: int, rng: random.Random, *, last: str | None = None
 ) -> list[Sample]:
-    """`count` samples, the same number of every label (within one), no two neighbours of one label where possible.
+    """`count` samples, the same number of every label (within one), in random order: a model may take a regular one for
+    the rule and continue it.
 
-    `last` is the label of the last sample: models lean towards what they saw last, or towards what follows it in a
-    regular order, so sets that differ in it are worth trying.
+    `last` is the label of the last sample: models lean towards what they saw last, so sets that differ in it are worth
+    trying.
     """
     shuffled = {label: rng.sample(rows, len(rows)) for label, rows in groups.items()}
     out: list[Sample] = []
@@ -159,9 +206,8 @@ def balanced(
         if not labels:
             break
         rng.shuffle(labels)
-        if out and len(labels) > 1 and str(out[-1].ground_truth) == labels[0]:
-            labels.append(labels.pop(0))
         out.extend(shuffled[label].pop() for label in labels[: count - len(out)])
+    rng.shuffle(out)
     ends = [i for i, sample in enumerate(out) if str(sample.ground_truth) == last]
     return out[ends[-1] + 1 :] + out[: ends[-1] + 1] if ends else out
 

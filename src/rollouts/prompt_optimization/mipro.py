@@ -1,4 +1,5 @@
-"""MIPRO: joint Bayesian search over instructions and demonstrations (Opsahl-Ong et al., arXiv 2406.11695).
+"""MIPRO: joint Bayesian search over the instructions and demonstrations of every module (Opsahl-Ong et al., arXiv
+2406.11695).
 
 `mipro` is the optimizer: a loop over a `Study`. `run_mipro` opens a study for it.
 """
@@ -6,12 +7,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rollouts.budget import Spend
-from rollouts.datasets import describe
+from rollouts.datasets import samples_from_dicts
 from rollouts.dtypes import (
     Endpoint,
     EnvironmentFactory,
@@ -19,92 +20,98 @@ from rollouts.dtypes import (
     PromptTemplate,
     Sample,
     ScoreFn,
-    fill,
+    as_program,
 )
-from rollouts.evaluation import Cell, Task
-from rollouts.prompt_optimization.bootstrap import bootstrap_demos, collect_successes
-from rollouts.prompt_optimization.demos import DemoLimits, DemoSet, build_demo_sets, example_of
+from rollouts.evaluation import Task
+from rollouts.prompt_optimization.bootstrap import bootstrap_demos, demo_sets_of
+from rollouts.prompt_optimization.constraints import check_modules
+from rollouts.prompt_optimization.demos import Answers, DemoSet, demo_pool, example_of, varied
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
+from rollouts.prompt_optimization.objectives import with_objectives
 from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
-from rollouts.prompt_optimization.proposers import (
-    InstructionGuard,
-    LLMProposer,
-    Proposal,
-    ProposalContext,
-    Proposer,
-    RuleProposer,
-    propose,
-)
+from rollouts.prompt_optimization.proposers import LLMProposer, Proposal, Proposer, RuleProposer, Tried
 from rollouts.prompt_optimization.search import Reproposal, search
-from rollouts.prompt_optimization.selection import make_selector
+from rollouts.prompt_optimization.selection import TRIAL_SELECTORS, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
-from rollouts.prompt_optimization.space import PromptSpace
+from rollouts.prompt_optimization.space import Factor, ProgramSpace
 from rollouts.prompt_optimization.splits import Splits, split_dataset
-from rollouts.prompt_optimization.study import Study, StudyOptions, open_study, running
+from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of, closing, open_study, running
+from rollouts.prompt_optimization.targets import Target, targets_of
 from rollouts.prompt_optimization.types import MIPROConfig, OptimizationResult
 
 __all__ = ["bootstrap_demos", "mipro", "propose_instructions", "run_mipro"]
 
 _EMBEDDED_TOKENS = 96
+_LEAST_ROUND = 4
+_CLOSER_LOOK = 80
+_VARIED = 4
 _FILLER = 9
 """Priority of certain work that nothing waits for: it fills slots that would be idle."""
 
 
 async def mipro(
-    study: Study, start: PromptTemplate, data: Splits, config: MIPROConfig, proposers: Sequence[Proposer]
+    study: Study, start: Program, data: Splits, config: MIPROConfig, proposers: Sequence[Proposer]
 ) -> OptimizationResult:
-    """Improves `start` on `data` within the study's budget and returns the best prompt with a verdict."""
-    plan = make_plan(
-        config,
-        train=len(data.train),
-        val=len(data.val),
-        test=len(data.test),
-        rollouts=affordable(study.options.budget, _usual(study, start, data.train, config), config.num_candidates),
-    )
+    """Improves `start` on `data` within the study's budget and returns the best program with a verdict."""
+    targets = targets_of(study, start, data.train, config) if config.optimize_instructions else []
+    usual = study.usual_rollout(usual_candidate(start, data.train, config), data.train[-1])
+    payable = affordable(study.options.budget, usual, config.num_candidates * len(targets))
+    plan = mipro_plan(config, data, payable, study.slots)
+    if plan.raced and study.violations.watching:
+        plan = plan.in_rounds(plan.minibatch, kept=_CLOSER_LOOK)
     data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
     study.emit("plan", **plan.to_json())
 
     study.enter("bootstrap")
-    baseline = study.spawn(study.evaluate(_cells(start, data.val[: plan.baseline]), phase="baseline"))
-    guard, context = _grounding(study, start, data, config)
-    (demo_sets, attempted), instructions = await asyncio.gather(
-        study.spawn(_demo_sets(study, start, data.train[: plan.bootstrap], data.train, config)),
-        study.spawn(_instructions(proposers, context, config, guard, first=True)),
+    baseline = study.spawn(study.evaluate(cells_of(start, data.val[: plan.baseline]), phase="baseline"))
+    first_sets = replace(config, num_demo_sets=-(-config.num_demo_sets // config.proposal_rounds))
+    (demo_sets, attempted), texts = await asyncio.gather(
+        study.spawn(demo_sets_of(study, start, data.train[: plan.bootstrap], data.train, first_sets)),
+        study.spawn(_texts(targets, proposers, config)),
     )
 
     plan = plan.without_bootstrap(plan.bootstrap - attempted)
     half = len(data.test) // 2
-    check = [study.spawn(study.evaluate(_cells(start, data.test[:half]), phase="test", priority=_FILLER))]
-    study.enter("search", instructions=len(instructions) + 1, demo_sets=len(demo_sets))
-    space = PromptSpace(start, instructions, demo_sets, study.fits)
+    check = [study.spawn(study.evaluate(cells_of(start, data.test[:half]), phase="test", priority=_FILLER))]
+    pools = {
+        name: demo_pool(template, data.train if len(start.modules) == 1 else (), demo_sets[name])
+        for name, template in start.modules.items()
+    }
+    space = ProgramSpace(start, _factors(start, targets, texts, demo_sets), study.fits, study.keeps)
+    study.enter("search", instructions=space.levels("system"), demo_sets=space.levels("demos"))
     selector = make_selector(config.selector, space.selection_space(len(data.val)), _settings(config, plan))
     reproposal = Reproposal(
-        rounds=config.proposal_rounds - 1 if config.optimize_instructions else 0,
+        rounds=config.proposal_rounds - 1,
         trials=plan.trials,
-        propose=lambda tried, number: _instructions(
-            proposers, replace(context, tried=tried, round=number), config, guard, first=False
-        ),
+        propose=lambda tried, number: _texts(targets, proposers, config, tried, number),
+        vary=lambda tried, number: _variants(space, pools, config, tried, number),
     )
     history = await search(study, selector, space, data.val, baseline, plan, reproposal)
 
     study.enter("validate")
-    check.append(study.spawn(study.evaluate(_cells(start, data.test[half:]), phase="test", priority=_FILLER)))
+    check.append(study.spawn(study.evaluate(cells_of(start, data.test[half:]), phase="test", priority=_FILLER)))
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
-    report, decision = await final_check(study, start, winner, data.test, check, config, tried=bool(history))
-    return result_of(study, space, selector, winner, history, report, decision)
+    report, decision = await final_check(study, start, winner.program, data.test, check, config, tried=bool(history))
+    population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
+    population, front = with_objectives(study, population, data.val)
+    return result_of(study, start, population, winner, history, report, decision, front=front)
 
 
-def _cells(template: PromptTemplate, samples: Sequence[Sample]) -> list[Cell]:
-    program = Program.single(template)
-    return [Cell(program, sample) for sample in samples]
+def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: int) -> Plan:
+    """The plan of a run under a cap of `rollouts` (None: no cap), with `slots` of them in flight at once."""
+    plan = make_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=rollouts)
+    return plan if config.selector in TRIAL_SELECTORS else plan.in_rounds(max(_LEAST_ROUND, slots // 2))
 
 
-def _usual(study: Study, start: PromptTemplate, train: Sequence[Sample], config: MIPROConfig) -> Spend:
-    """What a rollout of a typical candidate takes: the start with as many demonstrations as are allowed."""
-    shown = [sample for sample in train if sample.ground_truth is not None] if config.optimize_demos else []
-    demos = tuple(example_of(start, sample) for sample in shown[: config.max_labeled_demos])
-    return study.usual_rollout(start.replace(few_shot_examples=demos or start.few_shot_examples), train[-1])
+def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig) -> Program:
+    """What a rollout of the search usually runs: the start with as many demonstrations as are allowed."""
+    if not config.optimize_demos or len(start.modules) != 1:
+        return start
+    (name,) = start.modules
+    shown = [sample for sample in train if sample.ground_truth is not None][: config.max_labeled_demos]
+    demos = tuple(example_of(start.template, sample) for sample in shown)
+    return start.with_modules({name: start.template.replace(few_shot_examples=demos)}) if demos else start
 
 
 def _settings(config: MIPROConfig, plan: Plan) -> SelectorSettings:
@@ -115,63 +122,70 @@ def _settings(config: MIPROConfig, plan: Plan) -> SelectorSettings:
         full_every=config.full_eval_every,
         patience=config.patience,
         target=config.target_score,
+        budget=None if config.selector in TRIAL_SELECTORS else plan.trials * plan.minibatch,
     )
 
 
-def _grounding(
-    study: Study, start: PromptTemplate, data: Splits, config: MIPROConfig
-) -> tuple[InstructionGuard, ProposalContext]:
-    """What proposals see, and what they must satisfy. Only training rows are ever shown."""
-    inputs = [fill(start.user_template, sample.inputs) for sample in data.train]
-    guard = InstructionGuard(
-        start,
-        frozen_spans=config.frozen_spans,
-        max_tokens=config.max_instruction_tokens,
-        count_tokens=study.count_tokens,
-        inputs=inputs,
-    )
-    guard.remember(start.system)
-    labelled = [sample for sample in data.train if sample.ground_truth is not None]
-    context = ProposalContext(
-        template=start,
-        summary=describe(data.train),
-        examples=[example_of(start, sample) for sample in labelled[:5]],
-        check=guard,
-        description=config.description,
-        frozen_spans=config.frozen_spans,
-        max_tokens=config.max_instruction_tokens,
-    )
-    return guard, context
-
-
-async def _demo_sets(
-    study: Study, start: PromptTemplate, attempts: Sequence[Sample], train: Sequence[Sample], config: MIPROConfig
-) -> tuple[list[DemoSet], int]:
-    if not config.optimize_demos:
-        return [DemoSet(source="own" if start.few_shot_examples else "none", examples=start.few_shot_examples)], 0
-    successes, attempted = await collect_successes(study, start, attempts, config.bootstrap_threshold)
-    limits = DemoLimits(
-        bootstrapped=config.max_bootstrapped_demos, labelled=config.max_labeled_demos, sets=config.num_demo_sets
-    )
-    sets = build_demo_sets(start, train, successes, limits, seed=config.seed)
-    study.emit("demo_sets", sources=[entry.source for entry in sets], successes=len(successes))
-    return sets, attempted
-
-
-async def _instructions(
+async def _texts(
+    targets: Sequence[Target],
     proposers: Sequence[Proposer],
-    context: ProposalContext,
     config: MIPROConfig,
-    guard: InstructionGuard,
-    *,
-    first: bool,
-) -> list[Proposal]:
-    """The first round gets its share of the candidates, later rounds divide the rest."""
-    if not config.optimize_instructions:
-        return []
+    tried: Mapping[int, Sequence[Tried]] | None = None,
+    number: int = 0,
+) -> list[list[Proposal]]:
+    """New texts for every target. The first round gets its share of the candidates, later rounds divide the rest."""
     rounds = config.proposal_rounds
-    count = -(-config.num_candidates // rounds) if first else config.num_candidates // rounds
-    return await propose(proposers, context, count, guard)
+    count = config.num_candidates // rounds if number else -(-config.num_candidates // rounds)
+    return await asyncio.gather(
+        *(
+            target.propose(proposers, count, tried=(tried or {}).get(index, ()), number=number)
+            for index, target in enumerate(targets)
+        )
+    )
+
+
+def _variants(
+    space: ProgramSpace,
+    pools: Mapping[str, Answers],
+    config: MIPROConfig,
+    tried: Mapping[int, Sequence[int]],
+    number: int,
+) -> dict[int, list[DemoSet]]:
+    """More demonstration sets: the best ones so far, each with half of it exchanged. The first round made its share of
+    all sets; later rounds divide the rest."""
+    if not config.optimize_demos:
+        return {}
+    rng = random.Random(f"rollouts-variants-{config.seed}-{number}")
+    out: dict[int, list[DemoSet]] = {}
+    for factor, levels in tried.items():
+        entries = [entry for level in levels if (entry := space.demo_set(factor, level)) and entry.examples]
+        known = {entry.examples for entry in space.factors[factor].levels if isinstance(entry, DemoSet)}
+        made = out[factor] = []
+        for turn in range(config.num_demo_sets // config.proposal_rounds if entries else 0):
+            best = entries[:_VARIED][turn % min(_VARIED, len(entries))]
+            entry = varied(best, pools[space.factors[factor].module], rng)
+            if entry is not None and entry.examples not in known:
+                known.add(entry.examples)
+                made.append(entry)
+    return out
+
+
+def _factors(
+    start: Program,
+    targets: Sequence[Target],
+    texts: Sequence[Sequence[Proposal]],
+    demo_sets: Mapping[str, list[DemoSet]],
+) -> list[Factor]:
+    """One factor per text, in the order of `targets`, then one per module's demonstrations."""
+    out = [
+        Factor(
+            module=target.module,
+            part=target.part,
+            levels=[Proposal(text=target.context.text, source="start"), *proposals],
+        )
+        for target, proposals in zip(targets, texts, strict=True)
+    ]
+    return out + [Factor(module=name, part="demos", levels=list(demo_sets[name])) for name in start.modules]
 
 
 def default_proposers(study: Study, endpoint: Endpoint, seed: int) -> list[Proposer]:
@@ -196,12 +210,11 @@ async def propose_instructions(
     options: StudyOptions | None = None,
 ) -> list[str]:
     """Up to `num_candidates` instruction variants, by rule and by the model at `endpoint`, all checked."""
-    config = MIPROConfig(num_candidates=num_candidates, proposal_rounds=1)
-    data = Splits(train=split_dataset(template, dataset, config, whole=True).train)
+    rows = samples_from_dicts(dataset, template.placeholders)
     opts = replace(options or StudyOptions(), method="propose")
     async with running(_unscored(endpoint), [endpoint], opts) as study:
-        guard, context = _grounding(study, template, data, config)
-        proposals = await propose(default_proposers(study, endpoint, config.seed), context, num_candidates, guard)
+        (target,) = targets_of(study, Program.single(template), rows, MIPROConfig())
+        proposals = await target.propose(default_proposers(study, endpoint, seed=0), num_candidates)
     return [proposal.text for proposal in proposals]
 
 
@@ -210,7 +223,7 @@ def _unscored(endpoint: Endpoint) -> Task:
 
 
 async def run_mipro(
-    initial_template: PromptTemplate,
+    initial_template: PromptTemplate | Program,
     config: MIPROConfig,
     dataset: Sequence[dict[str, Any]] | Splits,
     endpoint: Endpoint,
@@ -220,7 +233,7 @@ async def run_mipro(
     *,
     options: StudyOptions | None = None,
 ) -> OptimizationResult:
-    """Runs MIPRO from `initial_template` on `dataset` and returns the best prompt found.
+    """Runs MIPRO from `initial_template`, a template or a program of several modules, and returns the best one found.
 
     `dataset` is a sequence of dicts, split by the config's indices or by its seed, or ready `Splits`. The ground truth
     is the column that no placeholder uses (see `rollouts.datasets.samples_from_dicts`). `options` holds budget, store,
@@ -229,24 +242,15 @@ async def run_mipro(
     Raises ConfigError, DataError and TemplateError before anything is spent; TooManyFailures and the final
     ProviderErrors when the run is broken; StoreError. An exhausted budget is no error: the best so far is returned.
     """
-    data = dataset if isinstance(dataset, Splits) else split_dataset(initial_template, dataset, config)
-    data.check(initial_template)
+    start = as_program(initial_template)
+    data = dataset if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
+    data.check(start)
     opts = options or StudyOptions()
+    check_modules(opts.constraints, start)
     if opts.slots is None:
         opts = replace(opts, slots=config.max_concurrent)
     task = Task(endpoint=endpoint, score_fn=score_fn, environment_factory=environment_factory)
     study = open_study(task, [proposer_endpoint], opts)
-    return await run_study(study, initial_template, data, config, proposer_endpoint)
-
-
-async def run_study(
-    study: Study, start: PromptTemplate, data: Splits, config: MIPROConfig, proposer_endpoint: Endpoint
-) -> OptimizationResult:
-    """`mipro` with the usual proposers on an open study, which it closes however it ends."""
-    try:
-        result = await mipro(study, start, data, config, default_proposers(study, proposer_endpoint, config.seed))
-    except BaseException as error:
-        await study.close_after(error)
-        raise
-    await study.close("stopped" if study.stopping else "done", result.details["summary"])
-    return result
+    return await closing(
+        study, mipro(study, start, data, config, default_proposers(study, proposer_endpoint, config.seed))
+    )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rollouts.budget import Budget, Spend
-from rollouts.prompt_optimization.types import MIPROConfig
+from rollouts.prompt_optimization.types import GEPAConfig, MIPROConfig
 
 _TEST_SHARE = 0.45
 _VAL_SHARE = 0.15
@@ -17,6 +17,8 @@ _KEPT = 0.9
 _BOOTSTRAP_SHARE = 0.1
 _FINAL_SHARE = 0.45
 _LEAST_MINIBATCH = 6
+_GEPA_FINAL_SHARE = 0.1
+_GEPA_VAL_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,9 @@ class Plan:
 
     baseline: the start on as many samples of `val`. bootstrap: the start on training samples. search: `trials` x
     `minibatch`, and the race of the leaders at the end (`finals`). check: start and winner on `test` samples each.
+
+    GEPA's trials are generations of at most `children` candidates, for which `minibatch` rollouts are meant.
+    `raced` says that trials are rounds of a race over many candidates.
     """
 
     val: int
@@ -35,6 +40,8 @@ class Plan:
     minibatch: int
     finals: int
     top_k: int
+    children: int = 0
+    raced: bool = False
 
     @property
     def total(self) -> int:
@@ -46,9 +53,17 @@ class Plan:
         """Rollouts of the final check that begin after the search: the winner's, and the second half of the start's."""
         return 2 * self.test - self.test // 2
 
+    def in_rounds(self, size: int, *, kept: int = 0) -> Plan:
+        """The plan for a selector that races to the end by itself: rounds of `size` rollouts instead of trials and a
+        race of the leaders. Of its rollouts `kept`, or a sixth, are for a closer look at the leaders afterwards."""
+        cells = self.trials * self.minibatch + self.finals
+        kept = min(kept, cells // 6)
+        return replace(self, trials=(cells - kept) // size, minibatch=size, finals=kept, raced=True)
+
     def without_bootstrap(self, unused: int) -> Plan:
-        """The plan when `unused` rollouts of bootstrapping are not needed: the finals get them."""
-        return replace(self, bootstrap=self.bootstrap - unused, finals=self.finals + unused)
+        """The plan when `unused` rollouts of bootstrapping are not needed: the end of the search gets them."""
+        plan = replace(self, bootstrap=self.bootstrap - unused, finals=self.finals + unused)
+        return plan.in_rounds(plan.minibatch, kept=self.finals) if plan.raced else plan
 
     def to_json(self) -> Mapping[str, Any]:
         return {**asdict(self), "total": self.total}
@@ -109,4 +124,44 @@ def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts:
         minibatch=minibatch,
         finals=finals,
         top_k=config.top_k,
+    )
+
+
+def make_gepa_plan(config: GEPAConfig, *, train: int, val: int, test: int, rollouts: int | None) -> Plan:
+    """A plan for splits of these sizes under a cap of `rollouts` (None: no cap).
+
+    Final check, bootstrapping, validation samples and baseline as in `make_plan`; a tenth of the rest is for the race
+    of the leaders. What it pays for is spread over the generations.
+    """
+    most = max(1, config.population_size - config.elite_size)
+    bootstrap = train if config.optimize_demos and config.max_bootstrapped_demos else 0
+    if rollouts is None:
+        children = config.children_per_generation or most
+        return Plan(
+            val=val,
+            test=test,
+            baseline=val,
+            bootstrap=min(bootstrap, 4 * max(config.max_bootstrapped_demos, 16)),
+            trials=config.generations,
+            minibatch=children * (config.usual_rollouts + val),
+            finals=2 * config.elite_size * val,
+            top_k=config.elite_size,
+            children=children,
+        )
+    test = min(test, int(rollouts * _TEST_SHARE / 2))
+    val = min(val, rollouts, max(2, int(rollouts * _GEPA_VAL_SHARE)))
+    bootstrap = min(bootstrap, int(rollouts * _BOOTSTRAP_SHARE))
+    baseline = min(val, max(_LEAST_BASELINE, int(rollouts * _BASELINE_SHARE)))
+    search = max(0, rollouts - 2 * test - baseline - bootstrap)
+    finals = min(2 * config.elite_size * val, int(search * _GEPA_FINAL_SHARE))
+    return Plan(
+        val=val,
+        test=test,
+        baseline=baseline,
+        bootstrap=bootstrap,
+        trials=config.generations,
+        minibatch=(search - finals) // config.generations,
+        finals=finals,
+        top_k=config.elite_size,
+        children=config.children_per_generation or most,
     )

@@ -5,58 +5,78 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rollouts.dtypes import Evaluation, Sample
+from rollouts.dtypes import Evaluation, Program, Sample
 from rollouts.evaluation import Cell
 from rollouts.evaluation.summary import is_missing
+from rollouts.prompt_optimization.demos import DemoSet
 from rollouts.prompt_optimization.plan import Plan
 from rollouts.prompt_optimization.proposers import Proposal, Tried
+from rollouts.prompt_optimization.selection import Candidate, Result, Selector
 from rollouts.prompt_optimization.selection import Cell as Asked
-from rollouts.prompt_optimization.selection import Result, Selector
-from rollouts.prompt_optimization.space import INSTRUCTION, PromptSpace
+from rollouts.prompt_optimization.space import Programs, ProgramSpace
 from rollouts.prompt_optimization.study import Study
 from rollouts.prompt_optimization.types import GenerationStats
+
+Texts = list[list[Proposal]]
+"""New texts for each factor of texts, in the order of the space."""
 
 
 @dataclass(slots=True)
 class Reproposal:
-    """Further proposals while the search runs, grounded in its scores.
+    """Further candidates while the search runs, grounded in its scores.
 
-    Each round starts at a fixed trial and its proposals join at a fixed later one, so that decisions depend on no
-    clock.
+    Each round starts at a fixed trial. Demonstration sets (`vary`: factor -> its levels, best first, and the number of
+    the round) join at once, texts (`propose`) at a fixed later trial, so that decisions depend on no clock.
     """
 
     rounds: int
     trials: int
-    propose: Callable[[Sequence[Tried], int], Coroutine[Any, Any, list[Proposal]]]
-    _task: asyncio.Task[list[Proposal]] | None = field(default=None)
+    propose: Callable[[Mapping[int, Sequence[Tried]], int], Coroutine[Any, Any, Texts]]
+    vary: Callable[[Mapping[int, Sequence[int]], int], Mapping[int, Sequence[DemoSet]]]
+    _task: asyncio.Task[Texts] | None = field(default=None)
     _started: int = 0
 
-    async def step(self, told: int, study: Study, selector: Selector, space: PromptSpace) -> None:
+    async def step(self, told: int, study: Study, selector: Selector, space: ProgramSpace) -> None:
         """Called after every told trial."""
         join = self.trials * (2 * self._started) // (2 * self.rounds + 1) if self.rounds else 0
         if self._task is not None and told >= join:
-            proposals, self._task = await self._task, None
-            for proposal in proposals:
-                space.instructions.append(proposal)
-                selector.add_level(INSTRUCTION)
-            study.emit("proposals", round=self._started, added=len(proposals))
+            texts, self._task = await self._task, None
+            for factor, proposals in enumerate(texts):
+                for proposal in proposals:
+                    space.add(factor, proposal)
+                    selector.add_level(factor)
+            study.emit("proposals", round=self._started, added=sum(map(len, texts)))
         begin = self.trials * (2 * self._started + 1) // (2 * self.rounds + 1)
         if self._task is None and self._started < self.rounds and told >= begin and told < self.trials - 1:
             self._started += 1
-            self._task = study.spawn(self.propose(tried_instructions(selector, space), self._started))
+            for factor, sets in self.vary(tried_demos(selector, space), self._started).items():
+                for entry in sets:
+                    space.add(factor, entry)
+                    selector.add_level(factor)
+            self._task = study.spawn(self.propose(tried_texts(selector, space), self._started))
 
 
-def tried_instructions(selector: Selector, space: PromptSpace) -> list[Tried]:
-    """The best candidate of every instruction tried, best first."""
-    out: dict[int, Tried] = {}
-    for entry in selector.ranking():
-        level = entry.candidate[INSTRUCTION]
-        out.setdefault(level, Tried(text=space.instructions[level].text, score=entry.estimate, n=entry.n))
-    return list(out.values())
+def tried_texts(selector: Selector, space: ProgramSpace) -> dict[int, list[Tried]]:
+    """Factor of texts -> the best candidate of every text tried, best first."""
+    ranking = selector.ranking()
+    out: dict[int, list[Tried]] = {}
+    for factor in space.texts():
+        best: dict[int, Tried] = {}
+        for entry in ranking:
+            level = entry.candidate[factor]
+            best.setdefault(level, Tried(text=space.text(factor, level), score=entry.estimate, n=entry.n))
+        out[factor] = list(best.values())
+    return out
+
+
+def tried_demos(selector: Selector, space: ProgramSpace) -> dict[int, list[int]]:
+    """Factor of demonstrations -> the levels tried, by the best candidate of each, best first."""
+    ranking = selector.ranking()
+    return {factor: list(dict.fromkeys(entry.candidate[factor] for entry in ranking)) for factor in space.demos()}
 
 
 def results_of(cells: Sequence[Asked], evaluations: Sequence[Evaluation]) -> list[Result]:
@@ -65,13 +85,29 @@ def results_of(cells: Sequence[Asked], evaluations: Sequence[Evaluation]) -> lis
     return [Result(cell, evaluation.value, is_missing(evaluation)) for cell, evaluation in pairs]
 
 
+def watch(study: Study, space: Programs, cells: Sequence[Asked], evaluations: Sequence[Evaluation]) -> None:
+    """Notes what the rollouts show about the constraints, and tells of candidates that are now known to break one."""
+    found: dict[Candidate, list[Evaluation]] = {}
+    for cell, evaluation in zip(cells, evaluations, strict=True):
+        found.setdefault(cell.candidate, []).append(evaluation)
+    for candidate, mine in found.items():
+        program = space.program(candidate)
+        if broken := study.violations.note(program, mine):
+            tell_infeasible(study, program, broken, **space.describe(candidate))
+
+
+def tell_infeasible(study: Study, program: Program, broken: Sequence[str], **known: Any) -> None:
+    """Tells that a program is out of the race, and why."""
+    study.emit("infeasible", program=program.digest, broken=list(broken), phase=study.phase, **known)
+
+
 Round = tuple[list[Asked], asyncio.Task[list[Evaluation]]]
 
 
 async def search(
     study: Study,
     selector: Selector,
-    space: PromptSpace,
+    space: ProgramSpace,
     val: Sequence[Sample],
     baseline: asyncio.Task[list[Evaluation]],
     plan: Plan,
@@ -83,6 +119,7 @@ async def search(
     decisions are the same whatever the order of arrival. The start's scores join before the first round is told.
     """
     lookahead = _lookahead(study.slots, plan)
+    round_size = plan.minibatch if plan.raced else 1
     held_back = plan.finals + plan.unstarted_check
     rounds: deque[Round] = deque()
     history: list[GenerationStats] = []
@@ -91,7 +128,7 @@ async def search(
         short = False
         while waiting < lookahead and not _content(study, selector):
             short = not study.affords(held_back + plan.minibatch)
-            cells = [] if short else selector.ask(1)
+            cells = [] if short else selector.ask(round_size)
             if not cells:
                 break
             rounds.append((cells, study.spawn(study.evaluate(pairs_of(space, val, cells), phase="search"))))
@@ -99,9 +136,11 @@ async def search(
         if not rounds:
             break
         if not history:
-            await _record_start(selector, space, baseline, plan.baseline)
+            await _record_start(study, selector, space, baseline, plan.baseline)
         cells, running = rounds.popleft()
-        results = results_of(cells, await running)
+        evaluations = await running
+        watch(study, space, cells, evaluations)
+        results = results_of(cells, evaluations)
         selector.tell(results)
         waiting -= len(cells)
         history.append(_stats(len(history) + 1, selector, results))
@@ -110,18 +149,20 @@ async def search(
     if study.search_ended is None and (not plan.trials or (short and len(history) < plan.trials)):
         study.search_ended = "the rest of the budget is kept for validation and the final check"
     if not history:
-        await _record_start(selector, space, baseline, plan.baseline)
+        await _record_start(study, selector, space, baseline, plan.baseline)
     return history
 
 
 async def _record_start(
-    selector: Selector, space: PromptSpace, baseline: asyncio.Task[list[Evaluation]], samples: int
+    study: Study, selector: Selector, space: ProgramSpace, baseline: asyncio.Task[list[Evaluation]], samples: int
 ) -> None:
     cells = [Asked(space.start, sample) for sample in range(samples)]
-    selector.record(results_of(cells, await baseline))
+    evaluations = await baseline
+    watch(study, space, cells, evaluations)
+    selector.record(results_of(cells, evaluations))
 
 
-def pairs_of(space: PromptSpace, val: Sequence[Sample], cells: Sequence[Asked]) -> list[Cell]:
+def pairs_of(space: Programs, val: Sequence[Sample], cells: Sequence[Asked]) -> list[Cell]:
     """What to evaluate for the selector's cells."""
     return [Cell(space.program(cell.candidate), val[cell.sample]) for cell in cells]
 
@@ -134,8 +175,8 @@ def _lookahead(slots: int, plan: Plan) -> int:
 
 
 def _content(study: Study, selector: Selector) -> bool:
-    if selector.should_stop() and study.search_ended is None:
-        study.search_ended = "the target score or the limit of trials without improvement was reached"
+    if study.search_ended is None and selector.should_stop():
+        study.search_ended = selector.why_stopped()
     return study.stopping or study.search_ended is not None
 
 
@@ -146,14 +187,16 @@ def _stats(number: int, selector: Selector, results: Sequence[Result]) -> Genera
 
 
 def _report(
-    study: Study, space: PromptSpace, selector: Selector, cells: Sequence[Asked], stats: GenerationStats
+    study: Study, space: ProgramSpace, selector: Selector, cells: Sequence[Asked], stats: GenerationStats
 ) -> None:
     best = selector.recommend()
     study.best_score = best.estimate
+    tried = {cell.candidate for cell in cells}
     study.emit(
         "trial",
         trial=stats.generation,
-        **space.describe(cells[0].candidate),
+        **space.describe(cells[0].candidate if len(tried) == 1 else best.candidate),
+        candidates=len(tried),
         score=None if math.isnan(stats.mean_score) else stats.mean_score,
         scored=stats.num_evaluated,
         best=best.estimate,

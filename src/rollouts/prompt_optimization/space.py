@@ -1,79 +1,196 @@
-"""The search space of MIPRO: instructions x demonstration sets, and the prompt behind each point."""
+"""The search space of an optimizer with a selector: texts x demonstration sets of every module, and the program
+behind each point."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
-from rollouts.dtypes import Program, PromptTemplate
-from rollouts.prompt_optimization.demos import DemoSet
+from rollouts.dtypes import FewShotExample, Program, PromptTemplate, TextPart
+from rollouts.prompt_optimization.demos import DemoSet, reformatted
 from rollouts.prompt_optimization.proposers import Proposal
 from rollouts.prompt_optimization.selection import Candidate, Space
+from rollouts.prompt_optimization.types import ScoredProgram
 
-INSTRUCTION, DEMOS = 0, 1
+Part = TextPart | Literal["demos"]
 
 
-class PromptSpace:
-    """Two factors over one template. Level 0 of the first is the starting instruction.
+@dataclass(slots=True, kw_only=True)
+class Factor:
+    """One part of one module, and the alternatives for it; level 0 of a text is the start's."""
 
-    `fits` says whether a prompt is short enough to be tried; the start is always allowed.
+    module: str
+    part: Part
+    levels: list[Proposal | DemoSet]
+
+
+class ProgramSpace:
+    """Factors over the modules of `start`.
+
+    `fits` says whether a module's prompt is short enough to be tried, `keeps` whether a program was not found to break
+    another constraint since; the start is always allowed.
     """
 
     def __init__(
         self,
-        start: PromptTemplate,
-        instructions: Sequence[Proposal],
-        demo_sets: Sequence[DemoSet],
-        fits: Callable[[PromptTemplate], bool],
+        start: Program,
+        factors: Sequence[Factor],
+        fits: Callable[[PromptTemplate, str], bool],
+        keeps: Callable[[Program], bool] = lambda _: True,
     ) -> None:
-        self.start_template = start
-        self.instructions = [Proposal(text=start.system, source="start"), *instructions]
-        self.demo_sets = list(demo_sets)
-        own = next(i for i, entry in enumerate(self.demo_sets) if entry.examples == start.few_shot_examples)
-        self.start: Candidate = (0, own)
-        self._fits = fits
-        self._templates: dict[Candidate, PromptTemplate] = {self.start: start}
-        self._feasible: dict[Candidate, bool] = {self.start: True}
+        self.start_program, self.factors = start, list(factors)
+        self.start: Candidate = tuple(_start_level(start, factor) for factor in factors)
+        self._fits, self._keeps = fits, keeps
+        self._programs: dict[Candidate, Program] = {self.start: start}
+        self._templates: dict[tuple[str, tuple[int, ...]], PromptTemplate] = {}
+        self._feasible = {(name, template.digest): True for name, template in start.modules.items()}
 
     def selection_space(self, samples: int) -> Space:
         """The space as selectors see it."""
-        levels = (len(self.instructions), len(self.demo_sets))
+        levels = tuple(len(factor.levels) for factor in self.factors)
         return Space(levels=levels, samples=samples, start=self.start, feasible=self.feasible)
 
-    def template(self, candidate: Candidate) -> PromptTemplate:
-        """The prompt of a candidate; the same object every time."""
-        if candidate not in self._templates:
-            instruction, demos = self.instructions[candidate[INSTRUCTION]], self.demo_sets[candidate[DEMOS]]
-            self._templates[candidate] = PromptTemplate(
-                system=instruction.text,
-                user_template=self.start_template.user_template,
-                few_shot_examples=demos.examples,
-                generation=1,
-                id="c" + "-".join(str(level) for level in candidate),
-            )
-        return self._templates[candidate]
+    def texts(self) -> list[int]:
+        """The factors whose levels are texts; they come first."""
+        return [index for index, factor in enumerate(self.factors) if factor.part != "demos"]
 
-    def scored(self, candidate: Candidate, score: float) -> PromptTemplate:
-        """The prompt with its score on validation."""
-        return replace(self.template(candidate), score=score)
+    def text(self, factor: int, level: int) -> str:
+        """A level of a factor of texts."""
+        entry = self.factors[factor].levels[level]
+        return entry.text if isinstance(entry, Proposal) else ""
+
+    def demos(self) -> list[int]:
+        """The factors whose levels are demonstration sets."""
+        return [index for index, factor in enumerate(self.factors) if factor.part == "demos"]
+
+    def demo_set(self, factor: int, level: int) -> DemoSet | None:
+        """A level of a factor of demonstrations."""
+        entry = self.factors[factor].levels[level]
+        return entry if isinstance(entry, DemoSet) else None
+
+    def add(self, factor: int, level: Proposal | DemoSet) -> None:
+        """One more level of a factor."""
+        self.factors[factor].levels.append(level)
+
+    def levels(self, part: Part) -> int:
+        """How many alternatives there are for such parts, over all modules."""
+        return sum(len(factor.levels) for factor in self.factors if factor.part == part)
 
     def program(self, candidate: Candidate) -> Program:
-        """The candidate as a one-module program."""
-        return Program.single(self.template(candidate))
+        """The program of a candidate; the same object every time, as are its templates."""
+        if candidate not in self._programs:
+            modules = {name: self._template(name, candidate) for name in self.start_program.modules}
+            self._programs[candidate] = self.start_program.with_modules(modules)
+        return self._programs[candidate]
+
+    def _template(self, module: str, candidate: Candidate) -> PromptTemplate:
+        mine = [
+            (factor, level) for factor, level in zip(self.factors, candidate, strict=True) if factor.module == module
+        ]
+        key = (module, tuple(level for _, level in mine))
+        if key not in self._templates:
+            self._templates[key] = self._made(self.start_program.modules[module], mine, candidate)
+        return self._templates[key]
+
+    def _made(self, start: PromptTemplate, mine: Sequence[tuple[Factor, int]], candidate: Candidate) -> PromptTemplate:
+        chosen = {factor.part: factor.levels[level] for factor, level in mine}
+        changes: dict[str, Any] = {
+            part: entry.text
+            for part, entry in chosen.items()
+            if isinstance(entry, Proposal) and entry.source != "start"
+        }
+        demos: tuple[FewShotExample, ...] = start.few_shot_examples
+        shown = chosen.get("demos")
+        if isinstance(shown, DemoSet):
+            demos = shown.examples
+        if "user_template" in changes:
+            demos = reformatted(demos, changes["user_template"])
+        if not changes and demos == start.few_shot_examples:
+            return start
+        return start.replace(**changes, few_shot_examples=demos, generation=1, id=identity(candidate), score=None)
 
     def feasible(self, candidate: Candidate) -> bool:
-        """Whether the prompt is within the limit on its length."""
-        if candidate not in self._feasible:
-            self._feasible[candidate] = self._fits(self.template(candidate))
-        return self._feasible[candidate]
+        """Whether every module's prompt is within the limit on its length, and nothing else speaks against it."""
+        if candidate == self.start:
+            return True
+        program = self.program(candidate)
+        return self._keeps(program) and all(self._fitting(*module) for module in program.modules.items())
+
+    def _fitting(self, module: str, template: PromptTemplate) -> bool:
+        key = (module, template.digest)
+        if key not in self._feasible:
+            self._feasible[key] = self._fits(template, module)
+        return self._feasible[key]
+
+    def scored(self, candidate: Candidate, score: float | None, n: int) -> ScoredProgram:
+        """The candidate's program with its score on validation."""
+        made = candidate != self.start
+        return ScoredProgram(
+            program=self.program(candidate),
+            score=score,
+            n=n,
+            id=identity(candidate),
+            parents=(identity(self.start),) if made else (),
+            generation=int(made),
+        )
 
     def describe(self, candidate: Candidate) -> dict[str, Any]:
-        """Where the parts of a candidate come from, for events and reports."""
-        instruction, demos = self.instructions[candidate[INSTRUCTION]], self.demo_sets[candidate[DEMOS]]
-        return {
-            "candidate": list(candidate),
-            "instruction_source": instruction.source,
-            "demo_source": demos.source,
-            "demos": len(demos.examples),
-        }
+        """Where the parts of a candidate come from, for events and reports; by module where there are several."""
+        out: dict[str, Any] = {"candidate": list(candidate)}
+        parts: dict[str, dict[str, Any]] = {name: {} for name in self.start_program.modules}
+        for factor, level in zip(self.factors, candidate, strict=True):
+            entry = factor.levels[level]
+            if isinstance(entry, DemoSet):
+                parts[factor.module] |= {"demo_source": entry.source, "demos": len(entry.examples)}
+            else:
+                name = "instruction_source" if factor.part == "system" else "user_template_source"
+                parts[factor.module] |= {name: entry.source}
+        return out | (next(iter(parts.values())) if len(parts) == 1 else {"modules": parts})
+
+
+def identity(candidate: Candidate) -> str:
+    """The candidate's name within its run."""
+    return "c" + "-".join(str(level) for level in candidate)
+
+
+def _start_level(start: Program, factor: Factor) -> int:
+    if factor.part != "demos":
+        return 0
+    own = start.modules[factor.module].few_shot_examples
+    return next(i for i, entry in enumerate(factor.levels) if isinstance(entry, DemoSet) and entry.examples == own)
+
+
+class ListedSpace:
+    """Candidates that were made one by one, as a space of one factor. The first is the start."""
+
+    def __init__(self, entries: Sequence[ScoredProgram], *, samples: int) -> None:
+        self._entries, self._samples = list(entries), samples
+        self.start: Candidate = (0,)
+
+    def selection_space(self) -> Space:
+        """The space as selectors see it."""
+        return Space(levels=(len(self._entries),), samples=self._samples, start=self.start)
+
+    def program(self, candidate: Candidate) -> Program:
+        """The program of a candidate."""
+        return self._entries[candidate[0]].program
+
+    def scored(self, candidate: Candidate, score: float | None, n: int) -> ScoredProgram:
+        """The candidate with its score on validation."""
+        return replace(self._entries[candidate[0]], score=score, n=n)
+
+    def describe(self, candidate: Candidate) -> dict[str, Any]:
+        """Name and origin of a candidate, for events and reports."""
+        entry = self._entries[candidate[0]]
+        return {"candidate": list(candidate), "id": entry.id, "parents": list(entry.parents)}
+
+
+class Programs(Protocol):
+    """What the final race needs to know about candidates."""
+
+    @property
+    def start(self) -> Candidate: ...
+    def program(self, candidate: Candidate) -> Program: ...
+    def scored(self, candidate: Candidate, score: float | None, n: int) -> ScoredProgram: ...
+    def describe(self, candidate: Candidate) -> dict[str, Any]: ...

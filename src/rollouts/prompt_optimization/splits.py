@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from rollouts.datasets import auto_sizes, samples_from_dicts, split
-from rollouts.dtypes import PromptTemplate, Sample, check_placeholders
+from rollouts.datasets import auto_sizes, samples_from_dicts, split, usable_rows
+from rollouts.dtypes import Program, PromptTemplate, Sample, as_program, check_placeholders
 from rollouts.errors import ConfigError, DataError
-from rollouts.prompt_optimization.types import MIPROConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,45 +19,62 @@ class Splits:
     val: Sequence[Sample] = ()
     test: Sequence[Sample] = ()
 
-    def check(self, template: PromptTemplate) -> None:
-        """Raises when a split that is needed is empty or the template asks for what the rows lack."""
+    def check(self, start: PromptTemplate | Program) -> None:
+        """Raises when a split that is needed is empty, or a template asks for what the rows lack (`check_inputs`)."""
         for name in ("train", "val"):
             if not getattr(self, name):
                 raise DataError(f"the {name} split is empty; give it rows (dataset.{name}) or a larger data set")
-        for sample in (*self.train, *self.val, *self.test):
-            check_placeholders(template, list(sample.inputs))
+        check_inputs(as_program(start), (*self.train, *self.val, *self.test))
 
 
-def chosen_rows(samples: Sequence[Sample], seeds: Sequence[int]) -> list[Sample]:
+def check_inputs(program: Program, samples: Sequence[Sample]) -> None:
+    """Raises TemplateError when the template of a one-module program asks for what a sample lacks.
+
+    Modules of a larger program may be filled from what others said: their placeholders cannot be checked here.
+    """
+    if len(program.modules) == 1:
+        for sample in samples:
+            check_placeholders(program.template, list(sample.inputs))
+
+
+class SplitSettings(Protocol):
+    """Which rows of a data set go where; see `MIPROConfig`."""
+
+    @property
+    def train_seeds(self) -> tuple[int, ...]: ...
+    @property
+    def val_seeds(self) -> tuple[int, ...]: ...
+    @property
+    def test_seeds(self) -> tuple[int, ...]: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def chosen_rows(samples: Sequence[Sample], seeds: Sequence[int], *, name: str = "seeds") -> list[Sample]:
     """The rows with the indices `seeds`; raises ConfigError for an index that there is not."""
     for index in seeds:
         if not 0 <= index < len(samples):
-            raise ConfigError(f"there is no row {index}; the data set has rows 0 to {len(samples) - 1}")
+            raise ConfigError(f"{name} has index {index}; the data set has rows 0 to {len(samples) - 1}")
     return [samples[index] for index in seeds]
 
 
 def split_dataset(
-    template: PromptTemplate, dataset: Sequence[Mapping[str, Any]], config: MIPROConfig, *, whole: bool = False
+    start: PromptTemplate | Program, dataset: Sequence[Mapping[str, Any]], config: SplitSettings
 ) -> Splits:
-    """`dataset` by the config's indices, or split by its seed where it has none; `whole` puts all rows in train."""
-    samples = samples_from_dicts(dataset, template.placeholders)
-    if whole:
-        return Splits(train=samples)
+    """`dataset` by the config's indices, or split by its seed where it has none."""
+    samples = samples_from_dicts(dataset, start.placeholders)
     named = {"train": config.train_seeds, "val": config.val_seeds, "test": config.test_seeds}
     if not any(named.values()):
-        return Splits(**split(samples, auto_sizes(len(samples)), seed=config.seed))
-    used: dict[int, str] = {}
-    for name, seeds in named.items():
-        for index in seeds:
-            if not 0 <= index < len(samples):
-                raise ConfigError(f"{name}_seeds has index {index}; the data set has rows 0 to {len(samples) - 1}")
-            if used.setdefault(index, name) != name:
-                raise ConfigError(f"row {index} is in {used[index]}_seeds and in {name}_seeds; splits must not overlap")
-    free = [index for index in range(len(samples)) if index not in used]
-    parts = {name: [samples[index] for index in seeds] for name, seeds in named.items()}
+        return Splits(**split(samples, auto_sizes(len(usable_rows(samples))), seed=config.seed))
     if not named["train"] or not named["val"]:
         missing = "train_seeds" if not named["train"] else "val_seeds"
         raise ConfigError(f"{missing} is empty; give both train_seeds and val_seeds, or neither")
+    parts = {name: chosen_rows(samples, seeds, name=f"{name}_seeds") for name, seeds in named.items()}
+    used: dict[int, str] = {}
+    for name, seeds in named.items():
+        for index in seeds:
+            if used.setdefault(index, name) != name:
+                raise ConfigError(f"row {index} is in {used[index]}_seeds and in {name}_seeds; splits must not overlap")
     if not named["test"]:
-        parts["test"] = [samples[index] for index in free]
+        parts["test"] = [samples[index] for index in range(len(samples)) if index not in used]
     return Splits(**parts)

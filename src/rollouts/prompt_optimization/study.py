@@ -11,17 +11,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from rollouts.budget import Budget, Constraints, Ledger, Spend
-from rollouts.dtypes import Endpoint, Evaluation, PromptTemplate, Request, Response, Sample, render
-from rollouts.errors import BudgetExhausted, RolloutsError
+from rollouts.budget import Budget, Constraints, Ledger, ModuleAccount, Spend
+from rollouts.dtypes import Endpoint, Evaluation, Program, PromptTemplate, Request, Response, Sample, render
+from rollouts.errors import BudgetExhausted, ConfigError, RolloutsError
 from rollouts.evaluation import Cell, Evaluator, FailureLimit, Paid, Task
 from rollouts.executors import LocalExecutor
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.connect import CallContext, provider_for, wrap
+from rollouts.prompt_optimization.constraints import Violations
+from rollouts.prompt_optimization.types import OptimizationResult
 from rollouts.store import open_store
 from rollouts.store.base import EventRow, RunRow, Store
 
@@ -39,10 +42,12 @@ class StudyOptions:
     store: where it is recorded (None: in memory, lost at the end). run_id: its name, by default a fresh one; with
     `resume` an existing run goes on. slots: rollouts in flight at once. max_failure_share: the share of failed rollouts
     that stops the run. listeners: called with every event. providers: ready providers by `Endpoint.name`, used instead
-    of making one (tests, own transports). config: stored with the run; must hold no secret.
+    of making one (tests, own transports). config: stored with the run; must hold no secret. module_budgets: what single
+    modules of the program may take, beside the whole (r-MIPRO only); their `max_seconds` is model time.
     """
 
     budget: Budget = field(default_factory=Budget)
+    module_budgets: Mapping[str, Budget] = field(default_factory=dict)
     constraints: Constraints = field(default_factory=Constraints)
     store: Store | None = None
     run_id: str = ""
@@ -69,13 +74,17 @@ class Study:
         clients: Mapping[str, Client],
         options: StudyOptions,
         store: Store,
-        provider: Provider,
+        providers: Mapping[str, Provider],
+        accounts: Mapping[str, ModuleAccount] | None = None,
     ) -> None:
-        self._provider = provider
+        self._providers = providers
         self.run_id, self.options, self.store = run_id, options, store
         self.evaluator, self._clients = evaluator, clients
         self.ledger = evaluator.ledger
+        self.accounts = dict(accounts or {})
+        self._accounts_before = {name: account.ledger.spent for name, account in self.accounts.items()}
         self.constraints = options.constraints
+        self.violations = Violations(options.constraints)
         self.stop_reason: str | None = None
         self._started = options.clock.now()
         self._seq = max((event.seq for event in store.events(run_id, limit=1_000_000)), default=0)
@@ -125,27 +134,39 @@ class Study:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` for the task's model: exact where its tokenizer is known, else an estimate."""
-        return self._provider.count_tokens(text)
+        return self._providers[self.evaluator.task.endpoint.connection].count_tokens(text)
 
-    def usual_rollout(self, template: PromptTemplate, sample: Sample) -> Spend:
-        """What one call of `template` on `sample` usually takes: its tokens as counted, an answer as long as the ground
-        truth, the price of the worst case for both."""
-        endpoint = self.evaluator.task.endpoint
-        messages = render(template, sample.inputs)
-        answer = self.count_tokens(str(sample.ground_truth or "")) + _ANSWER_FRAME
-        tokens = sum(self.count_tokens(message.content) + _MESSAGE_FRAME for message in messages)
-        tokens += min(endpoint.sampling.max_tokens, answer)
-        worst = self._provider.worst_case(Request(endpoint=endpoint, messages=messages))
-        micros = -(-worst.micros * tokens // worst.tokens) if worst.tokens else worst.micros
-        return Spend(tokens=tokens, micros=min(micros, worst.micros), calls=1, rollouts=1)
+    def usual_rollout(self, program: Program, sample: Sample) -> Spend:
+        """What one run of `program` on `sample` usually takes; see `usual_rollout`."""
+        return usual_rollout(
+            self.evaluator.task,
+            program,
+            sample,
+            count_tokens=self.count_tokens,
+            worst_case=self.worst_case,
+        )
 
-    def fits(self, template: PromptTemplate) -> bool:
-        """Whether the prompt without its sample is within `Constraints.max_prompt_tokens`."""
-        limit = self.constraints.max_prompt_tokens
-        if limit is None:
-            return True
+    def worst_case(self, request: Request) -> Spend:
+        """What one attempt of a request may take at most."""
+        return self._providers[request.endpoint.connection].worst_case(request)
+
+    def prompt_tokens(self, template: PromptTemplate) -> int:
+        """Tokens of the prompt without its sample."""
         texts = [template.system, *(text for demo in template.few_shot_examples for text in (demo.input, demo.output))]
-        return self.count_tokens("\n".join(texts)) <= limit
+        return self.count_tokens("\n".join(texts))
+
+    def fits(self, template: PromptTemplate, module: str = "") -> bool:
+        """Whether the prompt of `module` without its sample is within `Constraints.max_prompt_tokens`."""
+        caps = (self.constraints.max_prompt_tokens, self.constraints.of(module).max_prompt_tokens)
+        limits = [cap for cap in caps if cap is not None]
+        return not limits or self.prompt_tokens(template) <= min(limits)
+
+    def keeps(self, program: Program) -> bool:
+        """Whether nothing that was noted in `violations` speaks against the program."""
+        violations = self.violations
+        return program.digest not in violations.infeasible and not (
+            violations.watching and violations.presumed(program)
+        )
 
     async def evaluate(self, cells: Sequence[Cell], *, phase: str, priority: int = 0) -> list[Evaluation]:
         """One evaluation per cell; those that the budget or a stop left out are missing (`is_missing`)."""
@@ -188,11 +209,27 @@ class Study:
             mean = getattr(progress.spent, resource) / progress.done
             if left is not None and wanted * mean * _CHECK_MARGIN > left + getattr(paid, resource):
                 return False
+        if not all(self.module_affords(name, max(0, wanted - paid.rollouts)) for name in self.accounts):
+            return False
         cap = ledger.budget.max_seconds
         if cap is None:
             return True
         here = self.elapsed - ledger.elapsed_before
         return self.elapsed + max(0, wanted - paid.rollouts) * here / progress.done < cap
+
+    def module_affords(self, name: str, wanted: int) -> bool:
+        """Whether a module's own budget pays for its calls in `wanted` more rollouts; True where it has none."""
+        account, done = self.accounts.get(name), self.evaluator.progress.done
+        if account is None or not done:
+            return True
+        ledger, before = account.ledger, self._accounts_before[name]
+        for resource in ("micros", "tokens", "calls"):
+            left = ledger.left(resource)
+            mean = (getattr(ledger.spent, resource) - getattr(before, resource)) / done
+            if left is not None and wanted * mean * _CHECK_MARGIN > left:
+                return False
+        cap, spent = account.budget.max_seconds, ledger.spent.seconds
+        return cap is None or spent + wanted * _CHECK_MARGIN * (spent - before.seconds) / done < cap
 
     def _in_flight(self) -> int:
         return max(0, self.ledger.committed.rollouts - self.ledger.spent.rollouts)
@@ -230,7 +267,7 @@ class Study:
                 status=status,
                 updated_at=time.time(),
                 elapsed_s=self.elapsed,
-                authorised=self.ledger.committed.to_json(),
+                authorised=_authorised(self.ledger.committed, self.accounts, {}),
                 summary=dict(summary or {}),
             )
         finally:
@@ -249,15 +286,25 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
         ledger = Ledger(options.budget, spent=_spend(run.authorised), elapsed=run.elapsed_s)
         clock, started = options.clock, options.clock.now()
 
-        def authorise(spend: Spend) -> None:
-            elapsed = ledger.elapsed_before + clock.now() - started
-            store.update_run(run.id, authorised=spend.to_json(), elapsed_s=elapsed, updated_at=time.time())
+        accounts = _accounts(options, run.authorised)
+        bounds: dict[str, Spend] = {}
 
+        def authorise(spend: Spend, module: str = "") -> None:
+            bounds[module] = spend
+            whole = bounds.get("", ledger.committed)
+            elapsed = ledger.elapsed_before + clock.now() - started
+            authorised = _authorised(whole, accounts, bounds)
+            store.update_run(run.id, authorised=authorised, elapsed_s=elapsed, updated_at=time.time())
+
+        for name, account in accounts.items():
+            account.authorise(partial(authorise, module=name))
         slots = options.slots or DEFAULT_SLOTS
-        context = CallContext(ledger, store=store, run_id=run.id, clock=clock, authorise=authorise, slots=slots)
+        context = CallContext(
+            ledger, store=store, run_id=run.id, clock=clock, authorise=authorise, slots=slots, modules=accounts
+        )
         providers, clients = _connect((task.endpoint, *task.endpoints.values(), *others), options, context)
         evaluator = Evaluator(
-            _with_latency_cap(task, options.constraints),
+            replace(task, constraints=options.constraints),
             clients,
             executor=LocalExecutor(slots),
             ledger=ledger,
@@ -272,16 +319,64 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
             clients=clients,
             options=options,
             store=store,
-            provider=providers[task.endpoint.connection],
+            providers=providers,
+            accounts=accounts,
         )
     except BaseException as error:
         store.update_run(run.id, status="failed", summary={"error": str(error)})
         store.unlock_run(run.id)
         raise
-    study.emit("resumed" if options.resume else "started", method=options.method, budget=_budget_json(options.budget))
+    modules = {name: _budget_json(budget) for name, budget in options.module_budgets.items()}
+    study.emit(
+        "resumed" if options.resume else "started",
+        method=options.method,
+        budget=_budget_json(options.budget),
+        **({"module_budgets": modules} if modules else {}),
+    )
     if options.on_start is not None:
         options.on_start(study)
     return study
+
+
+async def closing(study: Study, work: Coroutine[Any, Any, OptimizationResult]) -> OptimizationResult:
+    """The result of an optimizer's `work` on `study`, which is closed however it ends."""
+    try:
+        result = await work
+    except BaseException as error:
+        await study.close_after(error)
+        raise
+    await study.close("stopped" if study.stopping else "done", result.details["summary"])
+    return result
+
+
+def usual_rollout(
+    task: Task,
+    program: Program,
+    sample: Sample,
+    *,
+    count_tokens: Callable[[str], int],
+    worst_case: Callable[[Request], Spend],
+) -> Spend:
+    """What one run of `program` on `sample` usually takes, each module called once: tokens as counted, answers as long
+    as the ground truth, the price of the worst case for both. Values made inside the program count as empty; an agent
+    calls one tool before it answers."""
+    total = Spend(rollouts=1)
+    turns = 1 if task.environment_factory is None else 2
+    for name, template in program.modules.items():
+        endpoint = task.endpoints.get(name, task.endpoint)
+        messages = render(template, {**dict.fromkeys(template.placeholders, ""), **sample.inputs})
+        answer = count_tokens(str(sample.ground_truth or "")) + _ANSWER_FRAME
+        tokens = sum(count_tokens(message.content) + _MESSAGE_FRAME for message in messages)
+        tokens += min(endpoint.sampling.max_tokens, answer)
+        worst = worst_case(Request(endpoint=endpoint, messages=messages))
+        micros = -(-worst.micros * tokens // worst.tokens) if worst.tokens else worst.micros
+        total = total + Spend(tokens=turns * tokens, micros=turns * min(micros, worst.micros), calls=turns)
+    return total
+
+
+def cells_of(program: Program, samples: Sequence[Sample]) -> list[Cell]:
+    """One cell per sample."""
+    return [Cell(program, sample) for sample in samples]
 
 
 def _paid(store: Store, run_id: str) -> Paid:
@@ -333,13 +428,32 @@ def _start_run(store: Store, options: StudyOptions) -> RunRow:
     return run
 
 
-def _with_latency_cap(task: Task, constraints: Constraints) -> Task:
-    limits = [limit for limit in (task.timeout_s, constraints.max_latency_s) if limit is not None]
-    return replace(task, timeout_s=min(limits)) if limits else task
-
-
 def _spend(data: Mapping[str, Any]) -> Spend:
-    return Spend(**data) if data else Spend()
+    return Spend.from_json(data)
+
+
+def _accounts(options: StudyOptions, authorised: Mapping[str, Any]) -> dict[str, ModuleAccount]:
+    """The accounts of modules with a budget of their own, as earlier processes of the run left them."""
+    limited = (options.budget, *options.module_budgets.values())
+    counted = any(budget.max_trials is not None for budget in limited)
+    if options.method != "rmipro" and (options.module_budgets or counted):
+        raise ConfigError(
+            "budgets of modules and max_trials are kept by r-MIPRO only: run that, or take them out of the budget"
+        )
+    before = authorised.get("modules", {})
+    return {
+        name: ModuleAccount(name, budget, spent=_spend(before.get(name, {})))
+        for name, budget in options.module_budgets.items()
+    }
+
+
+def _authorised(whole: Spend, accounts: Mapping[str, ModuleAccount], bounds: Mapping[str, Spend]) -> dict[str, Any]:
+    """A bound of what the run may have spent, and the modules of it that have budgets of their own, as JSON.
+
+    A module's is at least what it has committed, so that no commit for another takes anything back.
+    """
+    modules = {name: bounds.get(name, account.committed).to_json() for name, account in accounts.items()}
+    return {**whole.to_json(), **({"modules": modules} if modules else {})}
 
 
 def _budget_json(budget: Budget) -> dict[str, Any]:
@@ -350,4 +464,5 @@ def _budget_json(budget: Budget) -> dict[str, Any]:
         "max_calls": budget.max_calls,
         "max_rollouts": budget.max_rollouts,
         "max_seconds": budget.max_seconds,
+        **({} if budget.max_trials is None else {"max_trials": budget.max_trials}),
     }

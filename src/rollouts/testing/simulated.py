@@ -11,6 +11,7 @@ from random import Random
 
 from rollouts.budget import Spend
 from rollouts.dtypes import Choices, JsonSchema, Message, Price, Request, Response
+from rollouts.errors import CallTimeout
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.pricing import FREE
 from rollouts.llm.tokens import PER_MESSAGE, PER_REQUEST, estimate
@@ -27,7 +28,8 @@ class SimulatedLLM:
     What it answers is a function of `seed` and the content of the request alone: not of the order of arrival, of the
     process or of its hash seed. At temperature 0 it is not a function of `repeat` either. Requests of the phase
     `propose` get instructions (a plain text, or JSON that fits a simple schema), of which some hold helpful phrases.
-    `latency` is a law of `rollouts.testing.latency`, drawn from the same content and waited on `clock`.
+    `latency` is a law of `rollouts.testing.latency`, drawn from the same content and waited on `clock`, up to
+    `Request.max_latency_s`, at which the call is cut.
     """
 
     def __init__(
@@ -57,7 +59,10 @@ class SimulatedLLM:
         latency = 0.0
         if self._latency is not None:
             latency = self._latency(draw.latency)
-            await self._clock.sleep(latency)
+            cap = request.max_latency_s
+            await self._clock.sleep(latency if cap is None else min(latency, cap))
+            if cap is not None and latency > cap:
+                raise CallTimeout(f"no answer in {cap:g} s")
         prompt = prefix.tokens + prompt_tokens(request.messages[-1:])
         return billed(text, prompt, request, self._price, latency)
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from rollouts.dtypes import ScoreFn, digest
+from rollouts.dtypes import digest
 
 
-def metric_identity(score_fn: ScoreFn) -> str:
+def metric_identity(score_fn: Callable[..., Any]) -> str:
     """A string that names the metric in rollout keys, the same in every process.
 
     A metric with a text attribute `identity` (as the built-in ones have) is known by it. Others are known by

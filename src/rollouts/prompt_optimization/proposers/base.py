@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rollouts.datasets import DatasetSummary
-from rollouts.dtypes import FewShotExample, PromptTemplate
+from rollouts.dtypes import FewShotExample, PromptTemplate, TextPart
 
 Check = Callable[[str], str | None]
-"""Instruction -> why it is refused, or None."""
+"""Text -> why it is refused, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """One instruction. `source` is `start`, `rules` or `llm`; `tip` is the advice that it followed, if any."""
+    """One text. `source` is `start`, `rules` or `llm`; `tip` is the advice that it followed, if any."""
 
     text: str
     source: str
@@ -24,7 +24,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """An instruction with the best estimate of its score so far, and the number of scores behind it."""
+    """A text with the best estimate of its score so far, and the number of scores behind it."""
 
     text: str
     score: float
@@ -33,7 +33,11 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalContext:
-    """What proposals are grounded in. `tried` is sorted, best first; `round` counts from 0."""
+    """What proposals are grounded in: `part` of `template` is rewritten. `tried` is sorted, best first; `round` counts
+    from 0.
+
+    `module` names the template in a program of several modules, and `others` holds the system texts of the rest.
+    """
 
     template: PromptTemplate
     summary: DatasetSummary
@@ -44,10 +48,18 @@ class ProposalContext:
     max_tokens: int = 600
     tried: Sequence[Tried] = ()
     round: int = 0
+    part: TextPart = "system"
+    module: str = ""
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """What is to be rewritten."""
+        return self.template.system if self.part == "system" else self.template.user_template
 
 
 class Proposer(Protocol):
-    """A source of instructions."""
+    """A source of texts."""
 
     async def propose(self, context: ProposalContext, count: int) -> list[Proposal]:
         """Up to `count` proposals that pass `context.check`, in a fixed order. Never raises for one bad proposal."""

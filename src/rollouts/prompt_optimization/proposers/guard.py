@@ -5,33 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from rollouts.dtypes import PromptTemplate, placeholders
+from rollouts.dtypes import PromptTemplate, TextPart, placeholders
 
 _REPEATED = 3
 
 
 class InstructionGuard:
-    """Says why an instruction is refused, or None.
+    """Says why a rewritten `part` of `template` is refused, or None.
 
-    Placeholders are a contract: exactly those of the starting instruction. Frozen spans stay word for word. Longer than
-    `max_tokens` is refused, and so is a text that quotes a whole training input, one seen before (case and spaces
-    aside), or one that repeats itself or holds the tags of a proposal.
+    Placeholders are a contract: exactly those that the part has now. Frozen spans that it holds stay word for word.
+    Longer than `max_tokens` is refused, and so is a text that quotes a whole training input, one seen before (case and
+    spaces aside), or one that repeats itself or holds the tags of a proposal.
     """
 
     def __init__(
         self,
         template: PromptTemplate,
         *,
+        part: TextPart = "system",
         frozen_spans: Sequence[str] = (),
         max_tokens: int = 600,
         count_tokens: Callable[[str], int],
         inputs: Sequence[str] = (),
     ) -> None:
-        self._placeholders = placeholders(template.system)
-        self._frozen = tuple(frozen_spans)
+        text = template.system if part == "system" else template.user_template
+        self._placeholders = placeholders(text)
+        self._frozen = tuple(span for span in frozen_spans if span in text)
         self._max_tokens, self._count = max_tokens, count_tokens
         self._inputs = tuple(_squeeze(text) for text in inputs if len(text) >= 40)
-        self._seen: set[str] = set()
+        self._seen: set[str] = {_squeeze(text)}
 
     def __call__(self, text: str) -> str | None:
         if not text.strip():

@@ -31,6 +31,8 @@ TIPS = (
 
 _TAGGED = re.compile(r"<instruction>\s*(.*?)\s*(?:</instruction>|$)", re.DOTALL | re.IGNORECASE)
 _FENCED = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
+_WHAT = {"system": "instruction (system prompt)", "user_template": "template of the user message"}
+_SHORT = {"system": "instruction", "user_template": "template"}
 _EXAMPLES = 5
 _LABELS = 60
 _KINDS = {"number": "the right answer is a number", "json": "the right answer is JSON", "text": "the answer is text"}
@@ -103,24 +105,31 @@ def summary_text(summary: DatasetSummary) -> str:
 
 def _messages(context: ProposalContext, tip: str) -> tuple[Message, ...]:
     """What all proposals of a round share comes first; the tip comes last."""
-    summary = context.summary
-    parts = ["You improve the instruction (system prompt) of a program that calls a language model."]
+    what = _WHAT[context.part]
+    parts = [f"You improve the {what} of a program that calls a language model."]
     if context.description:
         parts.append(f"What the program is for: {context.description}")
-    parts.append(f"The data it works on: {summary_text(summary)}")
-    parts.append("The user message is made from this template:\n" + context.template.user_template)
+    if context.others:
+        others = "\n".join(f"- {name}: {system}" for name, system in context.others.items())
+        parts.append(f"The program has several steps; yours is {context.module!r}. The others:\n{others}")
+    parts.append(f"The data it works on: {summary_text(context.summary)}")
+    if context.part == "system":
+        parts.append("The user message is made from this template:\n" + context.template.user_template)
+    else:
+        parts.append("The instruction that goes with it:\n" + context.template.system)
     shown = [f"Input: {e.input}\nRight answer: {e.output}" for e in context.examples[:_EXAMPLES]]
     if shown:
         parts.append("Some examples:\n" + "\n\n".join(shown))
-    parts.append("The instruction now:\n<instruction>" + context.template.system + "</instruction>")
+    parts.append(f"The {what} now:\n<instruction>" + context.text + "</instruction>")
     if context.tried:
         lines = [f"- {entry.score:.0%} ({entry.n} samples): {entry.text}" for entry in context.tried[:8]]
         parts.append("Tried so far, best first, with the share of right answers:\n" + "\n".join(lines))
         parts.append("Write one that is better than all of these, and not a mere rewording.")
     rules = [f"at most {context.max_tokens} tokens", "do not copy the examples into it"]
-    if "{" in context.template.system:
+    if "{" in context.text:
         rules.append("keep every {placeholder} exactly as it stands")
-    rules += [f"keep this word for word: {span!r}" for span in context.frozen_spans]
+    rules += [f"keep this word for word: {span!r}" for span in context.frozen_spans if span in context.text]
     parts.append("Rules: " + "; ".join(rules) + ".")
-    ask = f"Advice: {tip}\nWrite the new instruction between <instruction> and </instruction>, and nothing else."
+    new = _SHORT[context.part]
+    ask = f"Advice: {tip}\nWrite the new {new} between <instruction> and </instruction>, and nothing else."
     return (Message("system", "\n\n".join(parts)), Message("user", ask))

@@ -1,16 +1,17 @@
-"""Instructions by rule, read off the data: label list, output format, length. Needs no model and costs nothing."""
+"""Texts by rule, read off the data: label list, output format, length. Needs no model and costs nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rollouts.dtypes import placeholders
 from rollouts.prompt_optimization.proposers.base import Proposal, ProposalContext
 
 _MAX_LABELS = 80
 
 
 class RuleProposer:
-    """Additions to the starting instruction, singly and together, the most useful first."""
+    """Additions to the starting text, singly and together, the most useful first."""
 
     async def propose(self, context: ProposalContext, count: int) -> list[Proposal]:
         out: list[Proposal] = []
@@ -27,7 +28,23 @@ class RuleProposer:
 
 
 def _variants(context: ProposalContext) -> Iterator[str]:
-    base = context.template.system.strip()
+    return _of_system(context) if context.part == "system" else _of_user_template(context)
+
+
+def _of_user_template(context: ProposalContext) -> Iterator[str]:
+    """The same fields set apart differently, with the labels or the place of the answer shown."""
+    base = context.text.strip()
+    tagged = "\n".join(f"<{name}>\n{{{name}}}\n</{name}>" for name in sorted(placeholders(base)))
+    labels = sorted(context.summary.labels or ())
+    named = f"Possible answers: {', '.join(labels)}" if labels and len(labels) <= _MAX_LABELS else ""
+    for body in (base, tagged):
+        for text in (_join(named, body), body, _join(body, "Answer:"), _join(named, body, "Answer:")):
+            if text != base:
+                yield text
+
+
+def _of_system(context: ProposalContext) -> Iterator[str]:
+    base = context.text.strip()
     parts = list(_additions(context))
     if not parts:
         return

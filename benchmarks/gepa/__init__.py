@@ -1,0 +1,1 @@
+"""GEPA against the reference implementation, on a task whose law is known."""

@@ -1,0 +1,57 @@
+"""The program that a job improves: its prompt, or a program of the user's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from rollouts.dtypes import Program, PromptTemplate, as_program
+from rollouts.errors import ConfigError
+from rollouts.evaluation.metrics.registry import import_object
+from rollouts.experiments.config import JobConfig
+from rollouts.experiments.config_convert import to_template
+from rollouts.experiments.config_errors import nearest
+
+
+def make_importable(job: JobConfig, base_dir: Path) -> None:
+    """Where the job names code of the user's own, modules beside the job file can be imported from now on, after those
+    of the working directory."""
+    named = (job.score.metric, job.program and job.program.path, job.environment and job.environment.name)
+    place, here = str(base_dir), os.getcwd()
+    if place not in sys.path and any(":" in (name or "") for name in named):
+        before = [n for n, entry in enumerate(sys.path) if entry in ("", here)]
+        sys.path.insert(before[0] + 1 if before else 0, place)
+
+
+def to_start(job: JobConfig) -> Program:
+    """The starting program. Raises ConfigError where `program.path` names none, or where the job sets a model for a
+    module, or freezes a text, that the program does not have."""
+    if job.program is None:
+        return Program.single(to_template(job))
+    start = _named(job.program.path)
+    for name in job.program.models:
+        if name not in start.modules:
+            guess = nearest(name, start.modules)
+            hint = f"; did you mean {guess!r}?" if guess else ""
+            raise ConfigError(
+                f"prompt_learning.program.models.{name}: the program has no such module{hint} "
+                f"Its modules: {', '.join(start.modules)}"
+            )
+    texts = [text for template in start.modules.values() for text in (template.system, template.user_template)]
+    for span in job.initial_prompt.frozen:
+        if not any(span in text for text in texts):
+            raise ConfigError(f"prompt_learning.initial_prompt.frozen: {span!r} does not stand in the program")
+    return start
+
+
+def _named(path: str) -> Program:
+    found = import_object(path)
+    if not isinstance(found, Program | PromptTemplate) and callable(found):
+        found = found()
+    if not isinstance(found, Program | PromptTemplate):
+        raise ConfigError(
+            f"prompt_learning.program.path: {path!r} is a {type(found).__name__}, not a rollouts.Program or a function "
+            "that returns one"
+        )
+    return as_program(found)

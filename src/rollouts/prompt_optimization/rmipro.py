@@ -1,0 +1,273 @@
+"""r-MIPRO: a hard budget divided among the modules of a program that need it.
+
+Every round a scheduler decides which module gets the next trials. A trial is a controlled swap: one candidate of one
+module against the program of all incumbents, on the same samples. Candidates come from MIPRO's proposers, from GEPA's
+reflection and from demonstration sets. `rmipro` is the optimizer: a loop over a `Study`. `run_rmipro` opens a study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rollouts.budget import Spend, check_module_budgets
+from rollouts.dtypes import (
+    Endpoint,
+    EnvironmentFactory,
+    Program,
+    PromptTemplate,
+    Request,
+    Sample,
+    ScoreFn,
+    as_program,
+    render,
+)
+from rollouts.errors import ConfigError
+from rollouts.evaluation import Task
+from rollouts.prompt_optimization.bootstrap import demo_sets_of
+from rollouts.prompt_optimization.constraints import check_modules
+from rollouts.prompt_optimization.finish import final_check, finalists, result_of
+from rollouts.prompt_optimization.gepa import default_reflector
+from rollouts.prompt_optimization.mipro import default_proposers
+from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
+from rollouts.prompt_optimization.rmipro_config import RMIPROConfig
+from rollouts.prompt_optimization.scheduling import Swaps, make_scheduler
+from rollouts.prompt_optimization.scheduling.credit import bottleneck_table
+from rollouts.prompt_optimization.scheduling.swaps import Numbers
+from rollouts.prompt_optimization.selection import Cell, Result, make_selector
+from rollouts.prompt_optimization.selection.settings import SelectorSettings
+from rollouts.prompt_optimization.space import ListedSpace
+from rollouts.prompt_optimization.splits import Splits, split_dataset
+from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of, closing, open_study
+from rollouts.prompt_optimization.swap_costs import Costs
+from rollouts.prompt_optimization.swap_search import SwapSearch, without_finals
+from rollouts.prompt_optimization.targets import targets_of
+from rollouts.prompt_optimization.types import OptimizationResult, ScoredProgram
+from rollouts.prompt_optimization.workshop import Workshop, Writers
+
+__all__ = ["RMIPROConfig", "rmipro", "run_rmipro"]
+
+_FILLER = 9
+_FINAL_SHARE = 0.2
+
+
+async def rmipro(
+    study: Study, start: Program, data: Splits, config: RMIPROConfig, writers: Writers
+) -> OptimizationResult:
+    """Improves `start` on `data` within the study's budgets and returns the best program with a verdict."""
+    usual = usual_by_module(study, start, data.train[-1])
+    remarks = check_budgets(study, start, data.train[-1], usual)
+    targets = targets_of(study, start, data.train, config) if config.optimize_instructions else []
+    plan = _plan(study, config, data, usual)
+    data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
+    study.emit("plan", **plan.to_json())
+
+    study.enter("bootstrap")
+    swaps = Swaps(list(start.modules), len(data.val), seed=config.seed, tie_break=config.tie_break)
+    first = swaps.order[: plan.baseline]
+    baseline = study.spawn(study.evaluate(cells_of(start, [data.val[i] for i in first]), phase="baseline"))
+    workshop = Workshop(study, start, targets, writers, swaps, config)
+    demo_sets, attempted = await demo_sets_of(study, start, data.train[: plan.bootstrap], data.train, config)
+    await workshop.open(demo_sets if config.optimize_demos else {})
+    plan = without_finals(plan.without_bootstrap(plan.bootstrap - attempted), _FINAL_SHARE)
+    half = len(data.test) // 2
+    check = [study.spawn(study.evaluate(cells_of(start, data.test[:half]), phase="test", priority=_FILLER))]
+    search = SwapSearch(study, data.train, data.val, config, plan, swaps, workshop, Costs(study, usual))
+    for sample, evaluation in zip(first, await baseline, strict=True):
+        search.record(swaps.incumbent, sample, evaluation)
+
+    study.enter("search", scheduler=config.scheduler, modules=list(start.modules))
+    scheduler = make_scheduler(config.scheduler, swaps.names, samples=len(data.val), seed=config.seed)
+    while not search.over():
+        allocation = scheduler.allocate(search.state())
+        results = await search.run(allocation)
+        if not results:
+            study.search_ended = study.search_ended or "no module has a candidate left that can be tried"
+            break
+        scheduler.update(results)
+        search.report(allocation, results, swaps.adopt())
+
+    study.enter("validate")
+    check.append(study.spawn(study.evaluate(cells_of(start, data.test[half:]), phase="test", priority=_FILLER)))
+    winner, population = await _last_race(study, swaps, workshop, data.val, plan, config)
+    study.enter("test")
+    tried = bool(search.history)
+    report, decision = await final_check(study, start, winner.program, data.test, check, config, tried=tried)
+    result = result_of(study, start, population, winner, search.history, report, decision)
+    return _explained(result, config, search, remarks)
+
+
+def usual_by_module(study: Study, start: Program, sample: Sample) -> dict[str, Spend]:
+    """What one call of every module usually takes; see `Study.usual_rollout`."""
+    return {
+        name: study.usual_rollout(replace(start, modules={name: template}), sample)
+        for name, template in start.modules.items()
+    }
+
+
+def check_budgets(study: Study, start: Program, sample: Sample, usual: Mapping[str, Spend]) -> list[str]:
+    """Raises ConfigError for a cap that does not pay for one call, before anything is spent; returns what is odd about
+    the budgets, a sentence each, as events too."""
+    task, options, notes = study.evaluator.task, study.options, []
+    for name, template in start.modules.items():
+        endpoint = task.endpoints.get(name, task.endpoint)
+        values = {**dict.fromkeys(template.placeholders, ""), **sample.inputs}
+        worst = study.worst_case(Request(endpoint=endpoint, messages=render(template, values)))
+        for owner, budget in (("", options.budget), (name, options.module_budgets.get(name))):
+            if budget is None:
+                continue
+            caps = (
+                ("max_cost_usd", budget.max_micros, worst.micros, 1e6),
+                ("max_tokens", budget.max_tokens, worst.tokens, 1),
+            )
+            for key, cap, wanted, unit in (*caps, ("max_calls", budget.max_calls, 1, 1)):
+                if cap is not None and cap < wanted:
+                    whose = f"module {owner!r}" if owner else "the run"
+                    raise ConfigError(
+                        f"{key} = {cap / unit:g} of {whose} is below one call of module {name!r}, which may take "
+                        f"{wanted / unit:g}; raise it, or lower max_tokens of that module's endpoint"
+                    )
+        notes += _contradictions(name, options)
+    study.emit("budgets", notes=notes, usual={name: spend.to_json() for name, spend in usual.items()})
+    return notes
+
+
+def _contradictions(name: str, options: StudyOptions) -> list[str]:
+    """Caps of a module that never bind, because the whole's are lower."""
+    mine, whole = options.module_budgets.get(name), options.budget
+    if mine is None:
+        return []
+    pairs = {
+        "max_cost_usd": (mine.max_micros, whole.max_micros),
+        "max_tokens": (mine.max_tokens, whole.max_tokens),
+        "max_calls": (mine.max_calls, whole.max_calls),
+        "max_trials": (mine.max_trials, whole.max_trials),
+    }
+    return [
+        f"{key} of module {name!r} is above that of the whole run and never binds"
+        for key, (own, all_of_it) in pairs.items()
+        if own is not None and all_of_it is not None and own > all_of_it
+    ]
+
+
+def _plan(study: Study, config: RMIPROConfig, data: Splits, usual: Mapping[str, Spend]) -> Plan:
+    """How the rollouts that all budgets pay for are divided."""
+    options, modules = study.options, len(usual)
+    texts = config.num_candidates * modules * len(config.optimize) if config.optimize_instructions else 0
+    rollout = Spend(rollouts=1)
+    for spend in usual.values():
+        rollout = rollout + replace(spend, rollouts=0)
+    counts = [affordable(options.budget, rollout, min(texts, _cheap(options, rollout)))]
+    counts += [affordable(budget, usual[name], 0) for name, budget in options.module_budgets.items()]
+    known = [count for count in counts if count is not None]
+    plan = make_plan(
+        config,
+        train=len(data.train),
+        val=len(data.val),
+        test=len(data.test),
+        rollouts=min(known) if known else None,
+    )
+    return without_finals(plan, _FINAL_SHARE)
+
+
+def _cheap(options: StudyOptions, rollout: Spend) -> int:
+    """So many texts that a tenth of the budget pays for them: they are written on demand."""
+    rollouts = affordable(options.budget, rollout, 0)
+    return 10**6 if rollouts is None else rollouts // 20
+
+
+async def _last_race(
+    study: Study, swaps: Swaps, workshop: Workshop, val: Sequence[Sample], plan: Plan, config: RMIPROConfig
+) -> tuple[ScoredProgram, list[ScoredProgram]]:
+    """The start, the incumbents, and the most likely gains race on validation samples; and all that was tried, best
+    first."""
+    leaders = swaps.leaders(2 * config.top_k)
+    look = min(len(val), max(1, plan.finals // (2 * len(leaders))))
+    wanted = [(numbers, sample) for numbers in leaders for sample in swaps.order[:look]]
+    wanted = [(numbers, sample) for numbers, sample in wanted if sample not in swaps.scores(numbers)]
+    if not study.stopping and study.affords(len(wanted) + plan.unstarted_check):
+        programs = [workshop.program(numbers) for numbers, _ in wanted]
+        cells = [cells_of(program, [val[sample]])[0] for program, (_, sample) in zip(programs, wanted, strict=True)]
+        plan = replace(plan, finals=max(0, plan.finals - len(cells)))
+        scores = {numbers: dict(swaps.scores(numbers)) for numbers in leaders}
+        for (numbers, sample), evaluation in zip(wanted, await study.evaluate(cells, phase="validate"), strict=True):
+            if evaluation.value is not None:
+                scores[numbers][sample] = evaluation.value
+    else:
+        scores = {}
+    start = tuple(0 for _ in swaps.names)
+    entrants = list(dict.fromkeys([start, *leaders, *swaps.programs()]))
+    space = ListedSpace([_entry(numbers, swaps, workshop) for numbers in entrants], samples=len(val))
+    known = {numbers: {**swaps.scores(numbers), **scores.get(numbers, {})} for numbers in entrants}
+    every = [score for found in known.values() for score in found.values()]
+    settings = SelectorSettings(
+        seed=config.seed, budget=0, epsilon=None, low=min([0.0, *every]), high=max([1.0, *every])
+    )
+    selector = make_selector("racing", space.selection_space(), settings)
+    for number, numbers in enumerate(entrants):
+        selector.record([Result(Cell((number,), sample), score) for sample, score in sorted(known[numbers].items())])
+    winner = await finalists(study, selector, space, val, plan)
+    return winner, [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
+
+
+def _entry(numbers: Numbers, swaps: Swaps, workshop: Workshop) -> ScoredProgram:
+    changed = any(numbers)
+    return ScoredProgram(
+        program=workshop.program(numbers),
+        id="s" + "-".join(map(str, numbers)),
+        parents=("s" + "-".join("0" for _ in numbers),) if changed else (),
+        generation=int(changed),
+    )
+
+
+def _explained(
+    result: OptimizationResult, config: RMIPROConfig, search: SwapSearch, remarks: Sequence[str]
+) -> OptimizationResult:
+    """The result with what was found out about the modules, and the notes about them."""
+    table = [line.to_json() for line in bottleneck_table(search.events)]
+    summary: dict[str, Any] = dict(result.details["summary"])
+    summary["notes"] = [*summary.get("notes", ()), *remarks, *search.notes()]
+    bottleneck = {"scheduler": config.scheduler, "scarcest": search.scarcest, "modules": table}
+    return replace(result, details={**result.details, "summary": summary, "bottleneck": bottleneck})
+
+
+async def run_rmipro(  # noqa: PLR0913 - one argument per decision of the caller
+    initial: Program | PromptTemplate,
+    config: RMIPROConfig,
+    dataset: Sequence[dict[str, Any]] | Splits,
+    endpoint: Endpoint,
+    proposer_endpoint: Endpoint,
+    score_fn: ScoreFn,
+    environment_factory: EnvironmentFactory | None = None,
+    *,
+    endpoints: Mapping[str, Endpoint] | None = None,
+    options: StudyOptions | None = None,
+) -> OptimizationResult:
+    """Runs r-MIPRO from `initial` and returns the best program found.
+
+    `endpoints` are those of single modules, with their own prices and limits; `options.module_budgets` is what single
+    modules may take. Everything else, and what is raised, as in `run_mipro`. A score with `modules` tells more about
+    where the program loses than the swaps alone. `details["bottleneck"]` of the result holds the modules by head-room,
+    and where the trials went.
+    """
+    start = as_program(initial)
+    data = dataset if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
+    data.check(start)
+    opts = replace(options or StudyOptions(), method="rmipro")
+    if opts.slots is None:
+        opts = replace(opts, slots=config.max_concurrent)
+    check_module_budgets(opts.module_budgets, start.modules)
+    check_modules(opts.constraints, start)
+    own = dict(endpoints or {})
+    unknown = sorted(set(own) - set(start.modules))
+    if unknown:
+        raise ConfigError(f"an endpoint is given for {unknown[0]!r}, which is no module ({', '.join(start.modules)})")
+    make_scheduler(config.scheduler, list(start.modules), samples=len(data.val), seed=config.seed)
+    task = Task(endpoint=endpoint, endpoints=own, score_fn=score_fn, environment_factory=environment_factory)
+    study = open_study(task, [proposer_endpoint], opts)
+    writers = Writers(
+        proposers=default_proposers(study, proposer_endpoint, config.seed) if "propose" in config.sources else (),
+        reflector=default_reflector(study, proposer_endpoint, config.seed) if "reflect" in config.sources else None,
+    )
+    return await closing(study, rmipro(study, start, data, config, writers))

@@ -1,0 +1,109 @@
+"""The texts of a program that an optimizer may rewrite: what proposals for them see, and what they must satisfy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from rollouts.datasets import describe
+from rollouts.dtypes import FewShotExample, Program, PromptTemplate, Sample, TextPart, fill
+from rollouts.errors import ConfigError
+from rollouts.prompt_optimization.demos import example_of
+from rollouts.prompt_optimization.proposers import (
+    InstructionGuard,
+    Proposal,
+    ProposalContext,
+    Proposer,
+    Tried,
+    propose,
+)
+from rollouts.prompt_optimization.study import Study
+
+_SHOWN = 5
+
+
+class TextSettings(Protocol):
+    """The settings of an optimizer that concern texts; see `MIPROConfig`."""
+
+    @property
+    def optimize(self) -> tuple[TextPart, ...]: ...
+    @property
+    def frozen_spans(self) -> tuple[str, ...]: ...
+    @property
+    def max_instruction_tokens(self) -> int: ...
+    @property
+    def description(self) -> str: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Target:
+    """One text of one module."""
+
+    module: str
+    part: TextPart
+    guard: InstructionGuard
+    context: ProposalContext
+
+    async def propose(
+        self, proposers: Sequence[Proposer], count: int, *, tried: Sequence[Tried] = (), number: int = 0
+    ) -> list[Proposal]:
+        """Up to `count` different texts; `number` counts the rounds of proposals from 0."""
+        return await propose(proposers, replace(self.context, tried=tried, round=number), count, self.guard)
+
+
+def targets_of(study: Study, start: Program, train: Sequence[Sample], settings: TextSettings) -> list[Target]:
+    """The texts that `settings.optimize` names, module by module. Proposals are only ever shown training rows.
+
+    Raises ConfigError for a frozen span that none of them holds.
+    """
+    targets = [
+        _target(study, start, name, part, train, settings) for name in start.modules for part in settings.optimize
+    ]
+    texts = [target.context.text for target in targets]
+    for span in settings.frozen_spans:
+        if targets and not any(span in text for text in texts):
+            raise ConfigError(f"the frozen text {span!r} is not in the prompt; copy it exactly, or take it out")
+    return targets
+
+
+def _target(
+    study: Study, start: Program, module: str, part: TextPart, train: Sequence[Sample], settings: TextSettings
+) -> Target:
+    template = start.modules[module]
+    alone = len(start.modules) == 1
+    guard = InstructionGuard(
+        template,
+        part=part,
+        frozen_spans=settings.frozen_spans,
+        max_tokens=settings.max_instruction_tokens,
+        count_tokens=study.count_tokens,
+        inputs=[_input(template if alone else None, sample) for sample in train],
+    )
+    labelled = [sample for sample in train if sample.ground_truth is not None]
+    context = ProposalContext(
+        template=template,
+        summary=describe(train),
+        examples=[_example(template if alone else None, sample) for sample in labelled[:_SHOWN]],
+        check=guard,
+        description=settings.description,
+        frozen_spans=settings.frozen_spans,
+        max_tokens=settings.max_instruction_tokens,
+        part=part,
+        module=module,
+        others={name: other.system for name, other in start.modules.items() if name != module},
+    )
+    return Target(module=module, part=part, guard=guard, context=context)
+
+
+def _input(template: PromptTemplate | None, sample: Sample) -> str:
+    """The user message; for a program of several modules, whose templates are filled inside, the row's values."""
+    if template is not None:
+        return fill(template.user_template, sample.inputs)
+    return "\n".join(f"{name}: {value}" for name, value in sample.inputs.items())
+
+
+def _example(template: PromptTemplate | None, sample: Sample) -> FewShotExample:
+    if template is not None:
+        return example_of(template, sample)
+    return FewShotExample(_input(None, sample), str(sample.ground_truth))
