@@ -144,6 +144,21 @@ async def test_a_killed_run_goes_on_with_the_same_decisions_and_caps(tmp_path: A
     assert result.best.score == whole.best.score == 1
 
 
+@pytest.mark.parametrize("fail_after", [60, 300])
+async def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Any, fail_after: int) -> None:
+    whole = await optimized(TwoSteps(), program(find=FIND), score, options={"slots": 4})
+    inner = open_store(tmp_path / "s.db")
+    options = {"run_id": "r", "slots": 4}
+    faulty = FaultyStore(inner, fail_after=fail_after)
+    with pytest.raises(StoreError):
+        await optimized(TwoSteps(), program(find=FIND), score, options={**options, "store": faulty})
+    inner.close()
+    store = open_store(tmp_path / "s.db")
+    result = await optimized(TwoSteps(), program(find=FIND), score, options={**options, "store": store, "resume": True})
+    store.close()
+    assert told(result) == told(whole)
+
+
 async def test_a_module_never_takes_more_than_its_own_budget() -> None:
     model = TwoSteps()
     result = await optimized(model, program(find=FIND), options={"module_budgets": {"decide": Budget(max_calls=90)}})

@@ -34,7 +34,7 @@ from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
 from rollouts.prompt_optimization.rmipro_config import RMIPROConfig
 from rollouts.prompt_optimization.scheduling import Swaps, make_scheduler
 from rollouts.prompt_optimization.scheduling.credit import bottleneck_table
-from rollouts.prompt_optimization.scheduling.swaps import Numbers
+from rollouts.prompt_optimization.scheduling.trials import Numbers
 from rollouts.prompt_optimization.selection import Cell, Result, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.space import ListedSpace

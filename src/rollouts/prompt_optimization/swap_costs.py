@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from rollouts.budget import Spend
 from rollouts.dtypes import Evaluation
 from rollouts.prompt_optimization.scheduling.base import RESOURCES
-from rollouts.prompt_optimization.scheduling.swaps import Numbers, Trial
+from rollouts.prompt_optimization.scheduling.trials import Numbers, Trial
 from rollouts.prompt_optimization.study import Study
 
 _Given = Mapping[str, list[dict[str, str]]]

@@ -16,7 +16,8 @@ from rollouts.prompt_optimization.plan import Plan
 from rollouts.prompt_optimization.rmipro_config import RMIPROConfig
 from rollouts.prompt_optimization.scheduling.base import Allocation, State, TrialResult
 from rollouts.prompt_optimization.scheduling.credit import allocation_event, head_room_by_module
-from rollouts.prompt_optimization.scheduling.swaps import Adopted, Numbers, Outcome, Swaps, Trial
+from rollouts.prompt_optimization.scheduling.swaps import Swaps
+from rollouts.prompt_optimization.scheduling.trials import Adopted, Numbers, Outcome, Trial
 from rollouts.prompt_optimization.study import Study
 from rollouts.prompt_optimization.swap_costs import Costs
 from rollouts.prompt_optimization.traces import traces_of

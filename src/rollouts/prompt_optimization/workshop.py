@@ -13,7 +13,8 @@ from rollouts.evaluation.summary import is_missing
 from rollouts.prompt_optimization.demos import DemoSet, reformatted
 from rollouts.prompt_optimization.proposers import Proposal, Proposer, Tried
 from rollouts.prompt_optimization.reflection import Reflection, Reflector, Rejected, records_of
-from rollouts.prompt_optimization.scheduling.swaps import Numbers, Swaps
+from rollouts.prompt_optimization.scheduling.swaps import Swaps
+from rollouts.prompt_optimization.scheduling.trials import Numbers
 from rollouts.prompt_optimization.study import Study, cells_of
 from rollouts.prompt_optimization.targets import Target
 from rollouts.prompt_optimization.traces import traces_of

@@ -9,7 +9,8 @@ from rollouts.prompt_optimization.scheduling.base import (
     TrialResult,
 )
 from rollouts.prompt_optimization.scheduling.registry import SCHEDULERS, make_scheduler
-from rollouts.prompt_optimization.scheduling.swaps import Adopted, Outcome, Swaps, Trial
+from rollouts.prompt_optimization.scheduling.swaps import Swaps
+from rollouts.prompt_optimization.scheduling.trials import Adopted, Outcome, Trial
 
 __all__ = [
     "SCHEDULERS",

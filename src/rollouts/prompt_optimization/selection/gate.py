@@ -2,9 +2,9 @@
 
 A normal model of the difference in mean score over a finite set of samples: its prior is learnt from the children
 before, the data are paired differences on the same samples, in blocks that grow. After the first block a child is
-accepted as soon as it is more likely better than not (by a margin). It is rejected when its chance falls below half that
-of a fresh proposal (and below a quarter), or the improvement to be expected of it below half of a fresh proposal's: one
-that answers just like its parent is worth no whole pass. A wrong accept costs little: the child has to beat its rivals
+accepted as soon as it is more likely better than not (by a margin). It is rejected when its chance falls below half of
+a fresh proposal's (and below a quarter), or the improvement to be expected of it below half of theirs: a child that
+answers just like its parent is worth no whole pass. A wrong accept costs little: the child has to beat its rivals
 for a place as a parent, and the leaders meet on all samples at the end.
 """
 
