@@ -21,7 +21,7 @@ from rollouts.prompt_optimization.proposers import (
     Tried,
     propose,
 )
-from rollouts.prompt_optimization.proposers.llm import extract_instruction
+from rollouts.prompt_optimization.proposers.writing import extract_instruction
 from rollouts.testing import FakeClock, ScriptedLLM
 
 START = PromptTemplate("Classify for {company}. Never apologise.", "Text: {text}")
@@ -266,5 +266,5 @@ async def test_cancelling_stops_the_calls() -> None:
 
 def test_an_embedded_model_is_kept_short() -> None:
     proposer = LLMProposer(ScriptedLLM([]).complete, replace(ENDPOINT, provider="local"), max_tokens=96)
-    assert proposer._endpoint.sampling.max_tokens == 96
+    assert proposer._writer._endpoint.sampling.max_tokens == 96
     assert ProviderUnavailable("x").retryable

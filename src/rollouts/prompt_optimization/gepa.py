@@ -25,6 +25,7 @@ from rollouts.prompt_optimization.operations import crossover_templates, mutate_
 from rollouts.prompt_optimization.plan import Plan, affordable, make_gepa_plan
 from rollouts.prompt_optimization.pool import Member, Pool
 from rollouts.prompt_optimization.proposers import RuleProposer
+from rollouts.prompt_optimization.proposers.writing import repeatable
 from rollouts.prompt_optimization.reflection import LLMReflector, Reflector
 from rollouts.prompt_optimization.selection import Cell, Result, Selector, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
@@ -196,11 +197,8 @@ def _report(study: Study, pool: Pool, stats: GenerationStats) -> None:
 
 def default_reflector(study: Study, endpoint: Endpoint, seed: int) -> Reflector:
     """The model at `endpoint`; the embedded one rambles, so its answers are kept short, and it is asked with a seed."""
-    if endpoint.provider != "local":
-        return LLMReflector(study.generate, endpoint)
-    if endpoint.sampling.seed is None:
-        endpoint = endpoint.with_sampling(seed=seed)
-    return LLMReflector(study.generate, endpoint, max_tokens=_EMBEDDED_TOKENS)
+    max_tokens = _EMBEDDED_TOKENS if endpoint.provider == "local" else None
+    return LLMReflector(study.generate, repeatable(endpoint, seed), max_tokens=max_tokens)
 
 
 async def run_gepa(

@@ -30,6 +30,7 @@ from rollouts.prompt_optimization.finish import final_check, finalists, result_o
 from rollouts.prompt_optimization.objectives import with_objectives
 from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
 from rollouts.prompt_optimization.proposers import LLMProposer, Proposal, Proposer, RuleProposer, Tried
+from rollouts.prompt_optimization.proposers.writing import repeatable
 from rollouts.prompt_optimization.search import Reproposal, search
 from rollouts.prompt_optimization.selection import TRIAL_SELECTORS, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
@@ -193,12 +194,8 @@ def default_proposers(study: Study, endpoint: Endpoint, seed: int) -> list[Propo
 
     The embedded model rambles, so its answers are kept short; and it is asked with a seed, so that a run repeats.
     """
-    max_tokens = None
-    if endpoint.provider == "local":
-        max_tokens = _EMBEDDED_TOKENS
-        if endpoint.sampling.seed is None:
-            endpoint = endpoint.with_sampling(seed=seed)
-    return [RuleProposer(), LLMProposer(study.generate, endpoint, seed=seed, max_tokens=max_tokens)]
+    max_tokens = _EMBEDDED_TOKENS if endpoint.provider == "local" else None
+    return [RuleProposer(), LLMProposer(study.generate, repeatable(endpoint, seed), seed=seed, max_tokens=max_tokens)]
 
 
 async def propose_instructions(

@@ -6,18 +6,25 @@ Reflective mutation (Agrawal et al., arXiv 2507.19457, section 3.2).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from rollouts.dtypes import Endpoint, Evaluation, Message, PromptTemplate, Request, Sample, TextPart, Trace, fill
+from rollouts.dtypes import Endpoint, Evaluation, Message, PromptTemplate, Sample, Trace, fill
 from rollouts.errors import BudgetExhausted, ProviderError
 from rollouts.prompt_optimization.proposers.base import Check, ProposalContext
-from rollouts.prompt_optimization.proposers.llm import Generate, extract_instruction, summary_text
+from rollouts.prompt_optimization.proposers.writing import (
+    WHAT,
+    Generate,
+    Writer,
+    form_of,
+    rules_of,
+    task_parts,
+    text_now,
+)
 
 _MAX_TEXT = 1500
 _MAX_REJECTED = 6
 _UNMARKED = "the answer of the reflecting model had no <instruction> tags and was taken as a whole"
-_WHAT = {"system": "instruction (system prompt)", "user_template": "template of the user message"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,33 +88,17 @@ class LLMReflector:
     """
 
     def __init__(self, generate: Generate, endpoint: Endpoint, *, max_tokens: int | None = None) -> None:
-        sampling = endpoint.sampling
-        self._generate = generate
-        self._endpoint = endpoint.with_sampling(
-            temperature=max(sampling.temperature, 0.7),
-            max_tokens=max(sampling.max_tokens, 1024) if max_tokens is None else max_tokens,
-            stop=("</instruction>",),
-        )
+        self._writer = Writer(generate, endpoint, least_tokens=1024, max_tokens=max_tokens)
 
     async def reflect(self, reflection: Reflection) -> Rewrite:
-        request = Request(
-            endpoint=self._endpoint, messages=_messages(reflection), repeat=reflection.number, phase="propose"
-        )
         try:
-            reply = (await self._generate(request)).text
-            text = extract_instruction(reply)
-            reason = reflection.check(text)
-            if reason is not None:
-                again = Message("user", f"This cannot be used: {reason}. Write it again, mending only that.")
-                messages = (*request.messages, Message("assistant", f"<instruction>{text}</instruction>"), again)
-                reply = (await self._generate(replace(request, messages=messages))).text
-                text = extract_instruction(reply)
-                reason = reflection.check(text)
+            written = await self._writer.write(_messages(reflection), reflection.check, number=reflection.number)
         except (ProviderError, BudgetExhausted) as error:
             return Rewrite(text=None, reason=f"the reflecting model gave no answer: {error}")
-        if reason is not None:
-            return Rewrite(text=None, reason=f"the reflecting model's text was refused: {reason}", refused=text)
-        return Rewrite(text=text, remark="" if _marked(reply) else _UNMARKED)
+        if written.refused is not None:
+            reason = f"the reflecting model's text was refused: {written.refused}"
+            return Rewrite(text=None, reason=reason, refused=written.text)
+        return Rewrite(text=written.text, remark="" if _marked(written.reply) else _UNMARKED)
 
 
 def _marked(reply: str) -> bool:
@@ -170,19 +161,12 @@ def _cut(text: str) -> str:
 
 def _messages(reflection: Reflection) -> tuple[Message, ...]:
     context = reflection.context
-    what = _WHAT[context.part]
-    parts = [f"You improve the {what} of a program that calls a language model, by reading what happened when it ran."]
-    if context.description:
-        parts.append(f"What the program is for: {context.description}")
-    if context.others:
-        others = "\n".join(f"- {name}: {system}" for name, system in context.others.items())
-        parts.append(f"The program has several steps; yours is {context.module!r}. The others:\n{others}")
-    parts.append(f"The data it works on: {summary_text(context.summary)}")
-    if context.part == "system":
-        parts.append("The user message is made from this template:\n" + context.template.user_template)
-    else:
-        parts.append("The instruction that goes with it:\n" + context.template.system)
-    parts.append(f"The {what} now:\n<instruction>" + context.text + "</instruction>")
+    what = WHAT[context.part]
+    parts = [
+        f"You improve the {what} of a program that calls a language model, by reading what happened when it ran.",
+        *task_parts(context),
+        text_now(context),
+    ]
     parts.append("What happened with it:\n\n" + "\n\n".join(map(_shown, reflection.records)))
     if reflection.rejected:
         lines = [f"- {entry.reason}: {_cut(entry.text)}" for entry in reflection.rejected[-_MAX_REJECTED:]]
@@ -197,17 +181,9 @@ def _shown(record: Record) -> str:
 
 
 def _ask(context: ProposalContext) -> str:
-    rules: list[str] = [
-        f"at most {context.max_tokens} tokens",
-        "state what is true of all such inputs: do not copy the examples above into it or name their answers",
-    ]
-    if "{" in context.text:
-        rules.append("keep every {placeholder} exactly as it stands")
-    rules += [f"keep this word for word: {span!r}" for span in context.frozen_spans if span in context.text]
-    what: dict[TextPart, str] = {"system": "instruction", "user_template": "template"}
+    copying = "state what is true of all such inputs: do not copy the examples above into it or name their answers"
     return (
         "Find out what went wrong and what the text should have said. Keep what works, add what is missing: facts "
         "about the task, rules for telling cases apart, the form of the answer.\n"
-        f"Rules: {'; '.join(rules)}.\n"
-        f"Write the new {what[context.part]} between <instruction> and </instruction>, and nothing else."
+        f"{rules_of(context, copying)}\n{form_of(context)}"
     )

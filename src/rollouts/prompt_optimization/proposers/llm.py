@@ -7,16 +7,19 @@ tried (as in OPRO, arXiv 2309.03409). Proposals of a round are asked for in para
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
-from rollouts.datasets import DatasetSummary
-from rollouts.dtypes import Endpoint, Message, Request, Response
+from rollouts.dtypes import Endpoint, Message
 from rollouts.errors import BudgetExhausted, ProviderError
 from rollouts.prompt_optimization.proposers.base import Proposal, ProposalContext
-
-Generate = Callable[[Request], Awaitable[Response]]
+from rollouts.prompt_optimization.proposers.writing import (
+    WHAT,
+    Generate,
+    Writer,
+    form_of,
+    rules_of,
+    task_parts,
+    text_now,
+)
 
 TIPS = (
     "Say precisely what the answer must look like.",
@@ -29,13 +32,7 @@ TIPS = (
     "Name the usual mistakes, and how to avoid them.",
 )
 
-_TAGGED = re.compile(r"<instruction>\s*(.*?)\s*(?:</instruction>|$)", re.DOTALL | re.IGNORECASE)
-_FENCED = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
-_WHAT = {"system": "instruction (system prompt)", "user_template": "template of the user message"}
-_SHORT = {"system": "instruction", "user_template": "template"}
 _EXAMPLES = 5
-_LABELS = 60
-_KINDS = {"number": "the right answer is a number", "json": "the right answer is JSON", "text": "the answer is text"}
 
 
 class LLMProposer:
@@ -46,13 +43,7 @@ class LLMProposer:
     """
 
     def __init__(self, generate: Generate, endpoint: Endpoint, *, seed: int = 0, max_tokens: int | None = None) -> None:
-        sampling = endpoint.sampling
-        self._generate = generate
-        self._endpoint = endpoint.with_sampling(
-            temperature=max(sampling.temperature, 0.7),
-            max_tokens=max(sampling.max_tokens, 512) if max_tokens is None else max_tokens,
-            stop=("</instruction>",),
-        )
+        self._writer = Writer(generate, endpoint, least_tokens=512, max_tokens=max_tokens)
         self._seed = seed
 
     async def propose(self, context: ProposalContext, count: int) -> list[Proposal]:
@@ -60,76 +51,25 @@ class LLMProposer:
 
     async def _one(self, context: ProposalContext, index: int) -> Proposal | None:
         tip = TIPS[(index + self._seed) % len(TIPS)]
-        request = Request(
-            endpoint=self._endpoint,
-            messages=_messages(context, tip),
-            repeat=1000 * context.round + index,
-            phase="propose",
-        )
         try:
-            text = extract_instruction((await self._generate(request)).text)
-            reason = context.check(text)
-            if reason is not None:
-                again = Message("user", f"This cannot be used: {reason}. Write it again, mending only that.")
-                messages = (*request.messages, Message("assistant", f"<instruction>{text}</instruction>"), again)
-                text = extract_instruction((await self._generate(replace(request, messages=messages))).text)
-                reason = context.check(text)
+            written = await self._writer.write(
+                _messages(context, tip), context.check, number=1000 * context.round + index
+            )
         except (ProviderError, BudgetExhausted):
             return None
-        return None if reason is not None else Proposal(text=text, source="llm", tip=tip)
-
-
-def extract_instruction(reply: str) -> str:
-    """The text between the tags, or the whole reply without fence and quotes."""
-    tagged = _TAGGED.search(reply)
-    text = (tagged.group(1) if tagged else reply).strip()
-    fenced = _FENCED.match(text)
-    if fenced:
-        text = fenced.group(1).strip()
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1].strip()
-    return text
-
-
-def summary_text(summary: DatasetSummary) -> str:
-    """A data set in a few words, for a prompt."""
-    parts = [f"{summary.n} rows with {', '.join(summary.columns)}; inputs of about {summary.lengths.median} characters"]
-    if summary.labels:
-        shown = sorted(summary.labels)[:_LABELS]
-        more = f" and {len(summary.labels) - _LABELS} more" if len(summary.labels) > _LABELS else ""
-        parts.append(f"the right answer is one of {', '.join(shown)}{more}")
-    elif summary.answers in _KINDS:
-        parts.append(_KINDS[summary.answers])
-    return "; ".join(parts) + "."
+        return None if written.refused is not None else Proposal(text=written.text, source="llm", tip=tip)
 
 
 def _messages(context: ProposalContext, tip: str) -> tuple[Message, ...]:
     """What all proposals of a round share comes first; the tip comes last."""
-    what = _WHAT[context.part]
-    parts = [f"You improve the {what} of a program that calls a language model."]
-    if context.description:
-        parts.append(f"What the program is for: {context.description}")
-    if context.others:
-        others = "\n".join(f"- {name}: {system}" for name, system in context.others.items())
-        parts.append(f"The program has several steps; yours is {context.module!r}. The others:\n{others}")
-    parts.append(f"The data it works on: {summary_text(context.summary)}")
-    if context.part == "system":
-        parts.append("The user message is made from this template:\n" + context.template.user_template)
-    else:
-        parts.append("The instruction that goes with it:\n" + context.template.system)
+    parts = [f"You improve the {WHAT[context.part]} of a program that calls a language model.", *task_parts(context)]
     shown = [f"Input: {e.input}\nRight answer: {e.output}" for e in context.examples[:_EXAMPLES]]
     if shown:
         parts.append("Some examples:\n" + "\n\n".join(shown))
-    parts.append(f"The {what} now:\n<instruction>" + context.text + "</instruction>")
+    parts.append(text_now(context))
     if context.tried:
         lines = [f"- {entry.score:.0%} ({entry.n} samples): {entry.text}" for entry in context.tried[:8]]
         parts.append("Tried so far, best first, with the share of right answers:\n" + "\n".join(lines))
         parts.append("Write one that is better than all of these, and not a mere rewording.")
-    rules = [f"at most {context.max_tokens} tokens", "do not copy the examples into it"]
-    if "{" in context.text:
-        rules.append("keep every {placeholder} exactly as it stands")
-    rules += [f"keep this word for word: {span!r}" for span in context.frozen_spans if span in context.text]
-    parts.append("Rules: " + "; ".join(rules) + ".")
-    new = _SHORT[context.part]
-    ask = f"Advice: {tip}\nWrite the new {new} between <instruction> and </instruction>, and nothing else."
-    return (Message("system", "\n\n".join(parts)), Message("user", ask))
+    parts.append(rules_of(context, "do not copy the examples into it"))
+    return (Message("system", "\n\n".join(parts)), Message("user", f"Advice: {tip}\n{form_of(context)}"))
