@@ -1,0 +1,1 @@
+"""Serve a task over HTTP, and drive a task that is served."""
