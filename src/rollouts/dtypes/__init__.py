@@ -17,6 +17,7 @@ from rollouts.dtypes.messages import (
 from rollouts.dtypes.prompts import (
     TEXT_PARTS,
     Agent,
+    Agents,
     FewShotExample,
     Program,
     PromptTemplate,
@@ -27,6 +28,7 @@ from rollouts.dtypes.prompts import (
     pieces,
     placeholders,
     render,
+    run_single,
 )
 from rollouts.dtypes.saved import SCHEMA_VERSION, opened
 from rollouts.dtypes.scoring import (
@@ -48,6 +50,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "TEXT_PARTS",
     "Agent",
+    "Agents",
     "Call",
     "Choices",
     "Endpoint",
@@ -88,4 +91,5 @@ __all__ = [
     "pieces",
     "placeholders",
     "render",
+    "run_single",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, Protocol
@@ -13,7 +13,7 @@ from uuid import uuid4
 from rollouts.dtypes.digests import digest, digest_of
 from rollouts.dtypes.messages import Message, exchange_problem
 from rollouts.dtypes.saved import SCHEMA_VERSION, opened
-from rollouts.dtypes.scoring import Sample, Trajectory
+from rollouts.dtypes.scoring import Call, Sample, Trace, Trajectory
 from rollouts.errors import ConfigError, TemplateError
 
 TextPart = Literal["system", "user_template"]
@@ -179,7 +179,33 @@ class Agent(Protocol):
     async def __call__(self, values: Mapping[str, Any]) -> Trajectory: ...
 
 
-RunFn = Callable[[Sample, Mapping[str, Agent]], Awaitable[Trajectory | str]]
+@dataclass(frozen=True, kw_only=True)
+class Agents(Mapping[str, Agent]):
+    """The modules of a running program, by name, and the rollout that they run in.
+
+    `program` is the one that runs. `phase` says what the rollout is for, as in `Request.phase`; `repeat` tells apart
+    wished repetitions. A run function that lets another process call the models says so by `note` for every call and
+    `trace` for every run of a module: they become the rollout's own, also when it fails later.
+    """
+
+    modules: Mapping[str, Agent]
+    program: Program
+    phase: str = "task"
+    repeat: int = 0
+    note: Callable[[Call], None]
+    trace: Callable[[Trace], None]
+
+    def __getitem__(self, name: str) -> Agent:
+        return self.modules[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.modules)
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+
+RunFn = Callable[[Sample, Agents], Awaitable[Trajectory | str]]
 
 
 async def run_single(sample: Sample, agents: Mapping[str, Agent]) -> Trajectory:
@@ -226,6 +252,11 @@ class Program:
         if len(self.modules) != 1:
             raise TemplateError(f"the program has {len(self.modules)} modules; name the one you mean")
         return next(iter(self.modules.values()))
+
+    def filled_by(self, sample: Sample) -> bool:
+        """Whether this is one template that the sample's inputs fill: then the sample with its answer is a
+        demonstration. Otherwise values come from elsewhere, and only runs tell them."""
+        return len(self.modules) == 1 and self.placeholders <= sample.inputs.keys()
 
     def to_json(self) -> dict[str, Any]:
         """JSON with a schema version: the modules, and the run function by its name only."""

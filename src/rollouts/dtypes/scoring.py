@@ -119,6 +119,7 @@ class Trajectory:
     `traces` are the runs of its modules in the order in which they ended.
     `stop_reason` is `answer` when the model ended by itself; otherwise its tools were taken away and the answer is what
     it then said: it had come to its last turn, or kept making the same call.
+    `score` is what the place where the program ran says it was worth, where that judges by itself (a task app).
     """
 
     messages: tuple[Message, ...]
@@ -127,6 +128,7 @@ class Trajectory:
     traces: tuple[Trace, ...] = ()
     tool_uses: tuple[ToolUse, ...] = ()
     stop_reason: StopReason = "answer"
+    score: Score | None = None
 
     @property
     def usage(self) -> Usage:

@@ -13,7 +13,7 @@ from typing import Any
 from rollouts.agents import AgentLimits, Recorder, opened, run_agent
 from rollouts.budget import Constraints
 from rollouts.dtypes import (
-    Agent,
+    Agents,
     Call,
     Endpoint,
     EnvironmentFactory,
@@ -45,7 +45,7 @@ from rollouts.errors import (
     RolloutsError,
     StoreError,
 )
-from rollouts.evaluation.latency import LatencyWatch, cut_failure
+from rollouts.evaluation.latency import LatencyWatch, cut_failure, within_caps
 from rollouts.evaluation.metrics import metric_identity, to_score
 from rollouts.llm.client import Client
 
@@ -109,6 +109,17 @@ class _Run:
     stop_reason: StopReason = "answer"
     watch: LatencyWatch | None = None
 
+    def agents(self, program: Program) -> Agents:
+        """What the program's run function is given."""
+        return Agents(
+            modules={name: _Module(name, template, self) for name, template in program.modules.items()},
+            program=program,
+            phase=self.phase,
+            repeat=self.repeat,
+            note=self.calls.append,
+            trace=self.traces.append,
+        )
+
     def note(self, module: str, values: Mapping[str, Any], prompt: int, recorder: Recorder) -> None:
         """Takes over what one run of a module did, to its end or not; its first `prompt` messages were its prompt."""
         self.calls.extend(recorder.calls)
@@ -117,7 +128,9 @@ class _Run:
         if recorder.stop_reason != "answer":
             self.stop_reason = recorder.stop_reason
 
-    def trajectory(self, messages: tuple[Message, ...] = (), output: str = "") -> Trajectory:
+    def trajectory(
+        self, messages: tuple[Message, ...] = (), output: str = "", score: Score | None = None
+    ) -> Trajectory:
         """What was done so far."""
         return Trajectory(
             messages=messages,
@@ -126,6 +139,7 @@ class _Run:
             traces=tuple(self.traces),
             tool_uses=tuple(self.tool_uses),
             stop_reason=self.stop_reason,
+            score=score,
         )
 
 
@@ -190,7 +204,6 @@ async def evaluate_sample(
         program = Program.single(program)
     watch = LatencyWatch(task.constraints) if task.constraints.cuts else None
     run = _Run(task=task, clients=clients, sample=sample, phase=phase, repeat=repeat, watch=watch)
-    agents: dict[str, Agent] = {name: _Module(name, template, run) for name, template in program.modules.items()}
     key = key or rollout_key(program, sample, task, repeat)
     limit = None if task.timeout_s is None else asyncio.timeout(task.timeout_s)
     stage = "call"
@@ -199,7 +212,7 @@ async def evaluate_sample(
     failure: Failure | None = None
     try:
         async with limit or nullcontext():
-            answer = await program.run(sample, agents)
+            answer = await program.run(sample, run.agents(program))
             trajectory = _trajectory(answer, run)
             stage = "score"
             score = await _score(task.score_fn, trajectory, sample)
@@ -219,11 +232,14 @@ async def evaluate_sample(
         failure = cut_failure(watch.broken)
     if trajectory is None and run.calls:
         trajectory = run.trajectory()
-    return _evaluation(key, program, sample, repeat, trajectory, score, failure, run.calls)
+    evaluation = _evaluation(key, program, sample, repeat, trajectory, score, failure, run.calls)
+    return evaluation if watch is None else within_caps(evaluation, task.constraints, program.modules)
 
 
 def _trajectory(answer: Trajectory | str, run: _Run) -> Trajectory:
-    return run.trajectory(output=answer) if isinstance(answer, str) else run.trajectory(answer.messages, answer.output)
+    if isinstance(answer, str):
+        return run.trajectory(output=answer)
+    return run.trajectory(answer.messages, answer.output, answer.score)
 
 
 async def _score(score_fn: ScoreFn, trajectory: Trajectory, sample: Sample) -> Score:
