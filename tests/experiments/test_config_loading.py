@@ -172,7 +172,7 @@ def test_one_problem_stands_on_one_line(tmp_path: Path) -> None:
         ({"policy": "gpt"}, "prompt_learning.policy", '"gpt": expected a table'),
         ({"seed": True}, "prompt_learning.seed", "true: expected an integer"),
         ({"seed": 1.5}, "prompt_learning.seed", "1.5: expected an integer"),
-        ({"algorithm": "copro"}, "prompt_learning.algorithm", '"copro": expected "mipro" or "gepa"'),
+        ({"algorithm": "copro"}, "prompt_learning.algorithm", '"copro": expected one of "mipro", "gepa", "rmipro"'),
         ({"mipro": {"mode": "online"}}, "prompt_learning.mipro.mode", "comes with the service"),
         ({"mipro": {"num_trials": 0}}, "prompt_learning.mipro.num_trials", "0: expected an integer of at least 1"),
         ({"dataset": None}, "prompt_learning.dataset", "missing"),
