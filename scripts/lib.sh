@@ -21,3 +21,13 @@ install() {
         touch "$stamp"
     fi
 }
+
+# browser: Chromium for the tests that look at pages. Only root can install it; without it these tests are skipped.
+browser() {
+    if command -v chromium >/dev/null || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        return 0
+    fi
+    echo "Installing chromium ..." >&2
+    apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium fonts-dejavu-core >/dev/null
+}
