@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from rollouts.budget import Authorisation, Budget, Ledger, Spend
-from rollouts.dtypes import Endpoint, Message, Price, Request
+from rollouts.dtypes import Endpoint, Message, Price, Request, Response
 from rollouts.errors import (
     AuthenticationFailed,
     BudgetExhausted,
@@ -114,6 +114,21 @@ async def test_the_time_cap_cuts_the_attempt_and_stops_the_next() -> None:
         assert (caught.value.resource, caught.value.cap) == ("seconds", 0.02)
     assert (llm.calls, llm.in_flight) == (1, 0)
     assert ledger.spent.tokens == llm.worst_case(REQUEST).tokens
+
+
+async def test_the_provider_is_told_what_time_is_left() -> None:
+    """It goes by the run's clock, which need not be the system's."""
+
+    class Slow(ScriptedLLM):
+        async def complete(self, request: Request) -> Response:
+            self.limit = request.endpoint.timeout_s
+            raise CallTimeout("no answer in time")
+
+    for cap, error in ((40.0, BudgetExhausted), (90.0, CallTimeout)):
+        llm = Slow([])
+        with pytest.raises(error):
+            await client_of(llm, Ledger(Budget(max_seconds=cap))).complete(REQUEST)
+        assert llm.limit == min(cap, REQUEST.endpoint.timeout_s)
 
 
 async def test_a_timeout_inside_the_provider_is_not_the_time_cap() -> None:

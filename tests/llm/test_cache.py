@@ -47,7 +47,7 @@ async def test_an_answer_is_paid_once_and_served_whole_ever_after() -> None:
     assert await CachedClient(llm, store, "a").complete(request("q")) is paid
     served = await CachedClient(llm, store, "b").complete(request("q"))
     assert llm.calls == 1
-    assert (served.cached, served.cost_micros) == (True, 0)
+    assert (served.cached, served.cost_micros, served.saved_micros) == (True, 0, 7)
     for name in ("text", "tool_calls", "finish_reason", "usage", "latency_s"):
         assert getattr(served, name) == getattr(paid, name)
 
@@ -88,6 +88,7 @@ async def test_identical_requests_in_flight_are_sent_once(store: MemoryStore | N
     assert llm.calls == 1
     assert sorted(response.cost_micros for response in responses) == [0] * 9 + [9]
     assert sum(response.cached for response in responses) == 9
+    assert {response.cost_micros + response.saved_micros for response in responses} == {9}, "its price is the same"
 
 
 async def test_without_a_store_nothing_is_kept() -> None:

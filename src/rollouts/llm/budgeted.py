@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rollouts.budget import Authorisation, Ledger, Spend
 from rollouts.dtypes import Request, Response
-from rollouts.errors import BudgetExhausted, ProviderError
+from rollouts.errors import BudgetExhausted, CallTimeout, ProviderError
 from rollouts.llm.client import Provider
 from rollouts.llm.clock import Clock
 
@@ -87,9 +87,17 @@ class BudgetedClient:
         await self._inner.close()
 
     async def _timed(self, request: Request, left: float) -> Response:
+        """The attempt may take its endpoint's `timeout_s`, or what is left. Providers go by the run's clock, the timer
+        here by the system's, for a provider that does not keep its limit."""
+        endpoint, last = request.endpoint, left < request.endpoint.timeout_s
+        if last:
+            request = replace(request, endpoint=replace(endpoint, timeout_s=left))
         try:
             async with asyncio.timeout(left) as scope:
                 return await self._inner.complete(request)
+        except CallTimeout:
+            if not last:
+                raise
         except TimeoutError:
             if not scope.expired():
                 raise

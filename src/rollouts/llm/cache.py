@@ -115,7 +115,7 @@ class CachedClient:
             elif isinstance(outcome, Exception):
                 waiter.set_exception(outcome)
             elif position:
-                waiter.set_result(replace(outcome, cached=True, cost_micros=0))
+                waiter.set_result(_known(outcome))
             else:
                 waiter.set_result(outcome)
 
@@ -129,6 +129,12 @@ class CachedClient:
         if flight.task is not None:
             flight.task.cancel()
             await asyncio.wait([flight.task])
+
+
+def _known(response: Response) -> Response:
+    """The answer for those who need not pay for it."""
+    saved = response.cost_micros + response.saved_micros
+    return replace(response, cached=True, cost_micros=0, saved_micros=saved)
 
 
 def _row(flight: _Flight, response: Response, run_id: str, created_at: float) -> GenerationRow:
@@ -179,4 +185,5 @@ def _response(row: GenerationRow) -> Response:
         ),
         latency_s=row.latency_s,
         cached=True,
+        saved_micros=row.cost_micros,
     )

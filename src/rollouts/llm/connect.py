@@ -94,13 +94,17 @@ def provider_for(endpoint: Endpoint, context: CallContext) -> Provider:
 
 def wrap(provider: Provider, context: CallContext) -> Client:
     """A client around a provider that is there already. Closing it closes the provider."""
-    clock, retry = context.run_clock, context.retry
+    retrying = RetryingClient(metered(provider, context), context.retry, context.run_clock, on_retry=context.on_retry)
+    return CachedClient(retrying, context.store, context.run_id)
+
+
+def metered(provider: Provider, context: CallContext) -> Client:
+    """What `wrap` makes without cache and retry: one attempt for every call, rate-limited and budgeted."""
+    clock = context.run_clock
     budgeted: Client = BudgetedClient(
         CappedProvider(provider), context.ledger, clock, authorisation=context.authorisation
     )
     if context.modules:
         budgeted = ModuleBudgetedClient(budgeted, provider, context.modules, clock)
-    limiter = ConcurrencyLimiter(context.slots, max_pause_s=retry.max_retry_after_s)
-    limited = RateLimitedClient(budgeted, limiter, clock)
-    retrying = RetryingClient(limited, retry, clock, on_retry=context.on_retry)
-    return CachedClient(retrying, context.store, context.run_id)
+    limiter = ConcurrencyLimiter(context.slots, max_pause_s=context.retry.max_retry_after_s)
+    return RateLimitedClient(budgeted, limiter, clock)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -37,25 +39,54 @@ class OpenAIProvider:
     ) -> None:
         wire.check_extra(endpoint.extra)
         self.endpoint, self.price = endpoint, price
-        self._spec = spec_of(endpoint.provider)
-        self._base = address_of(endpoint)
+        self.spec = spec_of(endpoint.provider)
+        self.base_url = address_of(endpoint)
         self._key = api_key
-        self._clock = clock or SystemClock()
-        self._proxy = _proxy_of(self._base)
+        self.clock = clock or SystemClock()
+        self._proxy = _proxy_of(self.base_url)
         self._session = PerLoop(_new_session, _close_session)
 
     def __repr__(self) -> str:
-        return f"OpenAIProvider({self.endpoint.name!r} at {host_of(self._base)!r})"
+        return f"OpenAIProvider({self.endpoint.name!r} at {host_of(self.base_url)!r})"
 
     async def complete(self, request: Request) -> Response:
         """One attempt. Raises the `ProviderError` that fits; a cancelled call closes its connection."""
-        failures = self._failures(request.endpoint)
-        limit = request.endpoint.timeout_s
+        endpoint = request.endpoint
+        failures = self.failures_of(endpoint)
+        body = json.dumps(wire.body_of(request, self.spec, self.price)).encode()
+        start = self.clock.now()
+        async with self.exchange(endpoint, wire.url_of(endpoint, self.base_url), body) as response:
+            if response.status != 200:
+                text = (await response.read()).decode("utf-8", "replace")
+                raise failures.status(response.status, response.headers, text)
+            if endpoint.stream and response.content_type == "text/event-stream":
+                data = await _streamed(response, failures)
+            else:
+                data = decoded(await response.read(), failures)
+        return self._response(request, data, self.clock.now() - start, failures)
+
+    @asynccontextmanager
+    async def exchange(self, endpoint: Endpoint, url: str, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One POST of `body`, and its answer as soon as it begins.
+
+        What goes wrong with the connection, or in the block, within the endpoint's `timeout_s`, is raised as the
+        `ProviderError` that fits.
+        """
+        failures, limit = self.failures_of(endpoint), endpoint.timeout_s
         session = await self._session.get()
-        start = self._clock.now()
         try:
-            async with asyncio.timeout(limit):
-                data = await self._exchange(session, request, failures)
+            async with (
+                asyncio.timeout(limit),
+                session.post(
+                    url,
+                    params=wire.query_of(endpoint) or None,
+                    data=body,
+                    headers=wire.headers_of(endpoint, self.spec, self._key),
+                    proxy=self._proxy,
+                    allow_redirects=False,  # a redirect would carry the key to another host
+                ) as response,
+            ):
+                yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise failures.unreachable(_reason(error)) from None
         except TimeoutError:
@@ -66,7 +97,6 @@ class OpenAIProvider:
             raise failures.cut(_reason(error)) from None
         except wire.WireError as error:
             raise failures.malformed(str(error)) from None
-        return self._response(request, data, self._clock.now() - start, failures)
 
     async def close(self) -> None:
         await self._session.close()
@@ -83,24 +113,6 @@ class OpenAIProvider:
 
     def count_tokens(self, text: str) -> int:
         return estimate(text)
-
-    async def _exchange(self, session: aiohttp.ClientSession, request: Request, failures: Failures) -> Any:
-        endpoint = request.endpoint
-        body = json.dumps(wire.body_of(request, self._spec, self.price)).encode()
-        async with session.post(
-            wire.url_of(endpoint, self._base),
-            params=wire.query_of(endpoint) or None,
-            data=body,
-            headers=wire.headers_of(endpoint, self._spec, self._key),
-            proxy=self._proxy,
-            allow_redirects=False,  # a redirect would carry the key to another host
-        ) as response:
-            if response.status != 200:
-                text = (await response.read()).decode("utf-8", "replace")
-                raise failures.status(response.status, response.headers, text)
-            if endpoint.stream and response.content_type == "text/event-stream":
-                return await _streamed(response, failures)
-            return _decoded(await response.read(), failures)
 
     def _response(self, request: Request, data: Any, seconds: float, failures: Failures) -> Response:
         if isinstance(data, dict) and data.get("error"):
@@ -123,15 +135,16 @@ class OpenAIProvider:
     def _most(self, request: Request) -> Usage:
         return Usage(
             prompt_tokens=upper_bound(request),
-            completion_tokens=wire.completion_limit(request.endpoint, self._spec),
+            completion_tokens=wire.completion_limit(request.endpoint, self.spec),
         )
 
-    def _failures(self, endpoint: Endpoint) -> Failures:
+    def failures_of(self, endpoint: Endpoint) -> Failures:
+        """What makes the errors of `endpoint`."""
         headers = endpoint.extra.get("extra_headers", {})
         return Failures(
             name=endpoint.name,
-            host=host_of(self._base),
-            key_hint=f"the key ({endpoint.api_key_env or ', '.join(self._spec.key_env)})",
+            host=host_of(self.base_url),
+            key_hint=f"the key ({endpoint.api_key_env or ', '.join(self.spec.key_env)})",
             secrets=(self._key or "", *map(str, headers.values())),
         )
 
@@ -147,7 +160,8 @@ async def _streamed(response: aiohttp.ClientResponse, failures: Failures) -> Any
     return stream.answer()
 
 
-def _decoded(body: bytes, failures: Failures) -> Any:
+def decoded(body: bytes, failures: Failures) -> Any:
+    """A JSON body; raises the failure for one that is not."""
     try:
         return json.loads(body)
     except ValueError:

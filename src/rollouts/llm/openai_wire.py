@@ -99,8 +99,8 @@ def body_of(request: Request, spec: ProviderSpec, price: Price | None = None) ->
     if text_protocol(endpoint):
         request = as_text(request)
     messages = sendable(request.messages, spec.name)
-    body: JSON = {"model": endpoint.model, "messages": [_message(message) for message in messages]}
-    body.update(_sampling(endpoint, spec))
+    body: JSON = {"model": endpoint.model, "messages": [message_json(message) for message in messages]}
+    body.update(sampling_of(endpoint, spec))
     if request.tools:
         body["tools"] = [
             {
@@ -114,6 +114,11 @@ def body_of(request: Request, spec: ProviderSpec, price: Price | None = None) ->
         body["stream"] = True
         if spec.stream_usage:
             body["stream_options"] = {"include_usage": True}
+    return finished(body, endpoint, spec, price)
+
+
+def finished(body: JSON, endpoint: Endpoint, spec: ProviderSpec, price: Price | None) -> JSON:
+    """`body` with what the operator of the endpoint has said; it has the last word."""
     if spec.name == "openrouter" and price is not None:
         # It routes to whom it likes: without a bound, one that costs more than the listed price.
         body["provider"] = {"max_price": {"prompt": float(price.input), "completion": float(price.output)}}
@@ -269,7 +274,8 @@ class Stream:
             kept["function"][name] += _text(function.get(name))
 
 
-def _message(message: Message) -> JSON:
+def message_json(message: Message) -> JSON:
+    """A message as it is sent."""
     out: JSON = {"role": message.role, "content": message.content}
     if message.tool_calls:
         out["content"] = message.content or None
@@ -282,7 +288,8 @@ def _message(message: Message) -> JSON:
     return out
 
 
-def _sampling(endpoint: Endpoint, spec: ProviderSpec) -> JSON:
+def sampling_of(endpoint: Endpoint, spec: ProviderSpec) -> JSON:
+    """The fields that say how to sample, without those that the model refuses."""
     sampling = endpoint.sampling
     fields: JSON = {spec.limit_field: sampling.max_tokens, "temperature": sampling.temperature}
     if sampling.top_p is not None:
@@ -291,10 +298,15 @@ def _sampling(endpoint: Endpoint, spec: ProviderSpec) -> JSON:
         fields[spec.seed_field] = sampling.seed
     if sampling.stop:
         fields["stop"] = list(sampling.stop)
-    if spec.openai_models and _REASONING.match(endpoint.model.rpartition("/")[2]):
-        for name in _REASONING_REFUSES:
-            fields.pop(name, None)
+    for name in refused_by(endpoint, spec):
+        fields.pop(name, None)
     return fields
+
+
+def refused_by(endpoint: Endpoint, spec: ProviderSpec) -> tuple[str, ...]:
+    """The sampling fields that the endpoint's model refuses."""
+    reasons = spec.openai_models and _REASONING.match(endpoint.model.rpartition("/")[2])
+    return _REASONING_REFUSES if reasons else ()
 
 
 def _constrain(body: JSON, request: Request, mode: Structured) -> None:

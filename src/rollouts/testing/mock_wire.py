@@ -122,7 +122,8 @@ def stream_events(said: MockAnswer, usage: Usage | None) -> list[bytes]:
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": said.finish_reason}]})
     if usage is not None:
         chunks.append({"choices": [], "usage": _openai_usage(usage)})
-    return [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks] + [b"data: [DONE]\n\n"]
+    frame = {"id": "mock", "object": "chat.completion.chunk", "model": "mock"}
+    return [b"data: " + json.dumps(frame | chunk).encode() + b"\n\n" for chunk in chunks] + [b"data: [DONE]\n\n"]
 
 
 def _openai_body(said: MockAnswer, usage: Usage | None, written: int) -> JSON:
