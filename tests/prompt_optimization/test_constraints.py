@@ -134,6 +134,18 @@ def test_modules_are_judged_by_their_own_runs() -> None:
     assert [text[:10] for text in cut] == ["module 'b'"]
 
 
+def test_answers_that_were_known_cost_what_they_will_cost_in_use() -> None:
+    """Shipped, the program is called where no answer is known: what the search had for nothing counts in full."""
+    known = Call(module="a", usage=Usage(), cost_micros=0, saved_micros=9, latency_s=0.1, cached=True)
+    fresh = Call(module="b", usage=Usage(), cost_micros=1, latency_s=0.1)
+    program = Program(modules={"a": START, "b": START}, version="1")
+    runs = [replace(run_of(0.2, calls=(known, fresh)), key=str(n), cost_micros=1) for n in range(9)]
+    whole = Violations(Constraints(max_cost_per_call_usd=5e-6)).note(program, runs)
+    assert "$1e-05 a rollout" in whole[0]
+    module = Constraints(modules={"a": Constraints(max_cost_per_call_usd=5e-6)})
+    assert "module 'a': $9e-06 a rollout" in Violations(module).note(program, runs)[0]
+
+
 def test_an_unknown_module_is_refused_with_the_nearest_name() -> None:
     program = Program(modules={"router": START, "expert": START}, version="1")
     check_modules(Constraints(modules={"router": Constraints(max_latency_s=1)}), program)

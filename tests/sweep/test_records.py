@@ -39,12 +39,12 @@ def row(key: str, program: str, calls: list[list[Any]]) -> RolloutRow:
     )
 
 
-def test_a_call_from_the_store_counts_with_the_price_of_paid_ones() -> None:
+def test_a_call_from_the_store_counts_with_what_it_saved() -> None:
     store = MemoryStore()
     store.create_run(RunRow(id="r", method="m", status="running", created_at=0.0, config={}))
     other = START.with_modules({"writer": START.modules["writer"].replace(system="Write.")})
     paid = [["reader", 90, 10, 0, 200, 1.0, False, 1], ["writer", 40, 10, 0, 50, 0.5, False, 1]]
-    shared = [["reader", 90, 10, 0, 0, 1.0, True, 1], ["writer", 60, 10, 0, 70, 0.5, False, 1]]
+    shared = [["reader", 90, 10, 0, 0, 1.0, True, 1, 200], ["writer", 60, 10, 0, 70, 0.5, False, 1]]
     store.record(row("a", START.digest, paid), row("b", other.digest, shared))
     found = rollout_costs(store, "r", {"start": START, "best": other})
     assert found["start"]["micros"] == 250

@@ -26,6 +26,7 @@ class Recorder:
                 latency_s=response.latency_s,
                 cached=response.cached,
                 turn=len(self.calls) + 1,
+                saved_micros=response.saved_micros,
             )
         )
 

@@ -160,7 +160,8 @@ class Response:
     """What came back for a `Request`.
 
     `latency_s` is the time of the attempt that succeeded, without waits for rate limits or retries. `cost_micros` is
-    in millionths of a dollar. `cached` is True when nothing was sent or paid for this answer.
+    in millionths of a dollar. `cached` is True when nothing was sent or paid for this answer; `saved_micros` is what it
+    cost when it was.
     """
 
     text: str
@@ -170,6 +171,7 @@ class Response:
     cost_micros: int = 0
     latency_s: float = 0.0
     cached: bool = False
+    saved_micros: int = 0
 
     def message(self) -> Message:
         """The answer as an assistant message."""

@@ -39,7 +39,8 @@ class Sample:
 class Call:
     """One model call of a trajectory: `turn` counts the calls of one run of `module` from 1.
 
-    `latency_s` is the model's time in seconds; `cost_micros` are millionths of a dollar.
+    `latency_s` is the model's time in seconds; `cost_micros` are millionths of a dollar, `saved_micros` those
+    that were not paid because the answer was known.
     """
 
     module: str
@@ -49,16 +50,20 @@ class Call:
     cached: bool = False
     key: str = ""
     turn: int = 1
+    saved_micros: int = 0
 
     def to_json(self) -> list[Any]:
         """The fields as a JSON list; `from_json` reads it back."""
         usage = [self.usage.prompt_tokens, self.usage.completion_tokens, self.usage.cached_tokens]
-        return [self.module, *usage, self.cost_micros, self.latency_s, self.cached, self.turn]
+        return [self.module, *usage, self.cost_micros, self.latency_s, self.cached, self.turn, self.saved_micros]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> Call:
         """The inverse of `to_json`; what an older version left out has its default."""
-        module, prompt, completion, cached_tokens, micros, latency_s, cached, turn = [*data, *_UNSAID[len(data) :]]
+        module, prompt, completion, cached_tokens, micros, latency_s, cached, turn, saved = [
+            *data,
+            *_UNSAID[len(data) :],
+        ]
         return cls(
             module=module,
             usage=Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached_tokens),
@@ -66,10 +71,11 @@ class Call:
             latency_s=latency_s,
             cached=cached,
             turn=turn,
+            saved_micros=saved,
         )
 
 
-_UNSAID: tuple[Any, ...] = ("", 0, 0, 0, 0, 0.0, False, 1)
+_UNSAID: tuple[Any, ...] = ("", 0, 0, 0, 0, 0.0, False, 1, 0)
 
 ToolError = Literal["unknown_tool", "bad_arguments", "raised", "timeout"]
 StopReason = Literal["answer", "turn_limit", "repeated_calls"]
@@ -217,6 +223,12 @@ class Evaluation:
     calls: int = 0
     cached: bool = False
     trajectory: Trajectory | None = None
+
+    @property
+    def full_micros(self) -> int:
+        """What it costs where no answer is known yet, in millionths of a dollar."""
+        calls = () if self.trajectory is None else self.trajectory.calls
+        return self.cost_micros + sum(call.saved_micros for call in calls)
 
     @property
     def value(self) -> float | None:

@@ -264,7 +264,9 @@ def _to_row(evaluation: Evaluation, sample: Sample, run_id: str) -> RolloutRow:
         if score.modules:
             data["modules"] = dict(score.modules)
     trajectory = evaluation.trajectory
-    if trajectory is not None and (evaluation.calls > 1 or any(call.module != "main" for call in trajectory.calls)):
+    if trajectory is not None and (
+        evaluation.calls > 1 or any(call.module != "main" or call.saved_micros for call in trajectory.calls)
+    ):
         data["calls"] = [call.to_json() for call in trajectory.calls]
         data["messages"] = [message.to_json() for message in trajectory.messages]
         data["tool_uses"] = [use.to_json() for use in trajectory.tool_uses]

@@ -58,9 +58,9 @@ class Sighting:
             return cls(dict.fromkeys(("", module), math.inf), {})
         if evaluation.score is None:
             return None
-        costs = {"": evaluation.cost_micros / 1e6}
+        costs = {"": evaluation.full_micros / 1e6}
         for call in calls_of(evaluation, modules):
-            costs[call.module] = costs.get(call.module, 0.0) + call.cost_micros / 1e6
+            costs[call.module] = costs.get(call.module, 0.0) + (call.cost_micros + call.saved_micros) / 1e6
         return cls({"": evaluation.latency_s, **slowest_runs(evaluation, modules)}, costs)
 
 

@@ -18,7 +18,7 @@ def objectives(
     scored = [evaluation for evaluation in evaluations if evaluation.score is not None]
     out: dict[str, float] = {}
     if scored and "cost" in names:
-        out["cost"] = sum(e.cost_micros for e in scored) / len(scored)
+        out["cost"] = sum(e.full_micros for e in scored) / len(scored)
     if scored and "latency" in names:
         out["latency"] = sum(e.latency_s for e in scored) / len(scored)
     if "length" in names:

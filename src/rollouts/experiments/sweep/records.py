@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -208,33 +207,25 @@ def convergence_of(trials: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def rollout_costs(store: Store, run: str, programs: Mapping[str, Program]) -> dict[str, dict[str, Any]]:
     """What one rollout of each of `programs` takes, by the rollouts of this run; None where it had none.
 
-    A call that was served from the store is free here and will not be so elsewhere: it counts with the price per token
-    that the run's paid calls of the same module had.
+    A call that was served from the store was free here and will not be so elsewhere: it counts with what it saved.
     """
     rows: dict[str, list[RolloutRow]] = {program.digest: [] for program in programs.values()}
-    paid: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
     for row in store.scan_rollouts(run, failed=False):
         if row.program in rows:
             rows[row.program].append(row)
-        for call in map(Call.from_json, row.data.get("calls", ())):
-            if not call.cached:
-                paid[call.module] += call.cost_micros
-                tokens[call.module] += call.usage.total_tokens
-    prices = {module: paid[module] / max(1, count) for module, count in tokens.items()}
-    return {name: _took(rows[program.digest], prices) for name, program in programs.items()}
+    return {name: _took(rows[program.digest]) for name, program in programs.items()}
 
 
-def _took(rows: Sequence[RolloutRow], prices: Mapping[str, float]) -> dict[str, Any]:
+def _took(rows: Sequence[RolloutRow]) -> dict[str, Any]:
     if not rows:
         return {"n": 0, "micros": None, "tokens": None, "latency_s": None, "p50_s": None, "p95_s": None}
     calls = [call for row in rows for call in map(Call.from_json, row.data.get("calls", ()))]
-    shared = sum(call.usage.total_tokens * prices.get(call.module, 0.0) for call in calls if call.cached)
+    saved = sum(call.saved_micros for call in calls)
     seconds = [row.latency_s for row in rows]
     p50, p95 = np.quantile(seconds, [0.5, 0.95])
     return {
         "n": len(rows),
-        "micros": (sum(row.cost_micros for row in rows) + shared) / len(rows),
+        "micros": (sum(row.cost_micros for row in rows) + saved) / len(rows),
         "tokens": float(np.mean([row.prompt_tokens + row.completion_tokens for row in rows])),
         "latency_s": float(np.mean(seconds)),
         "p50_s": float(p50),
