@@ -31,3 +31,10 @@ browser() {
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium fonts-dejavu-core >/dev/null
 }
+
+# node_client: OpenAI's package for Node, for the tests that call the interceptor with it; without npm they are skipped.
+node_client() {
+    command -v npm >/dev/null || return 0
+    export NODE_PATH="$PWD/.venv/node/node_modules"
+    [ -d "$NODE_PATH/openai" ] || npm install --silent --no-fund --no-audit --prefix .venv/node openai >&2
+}

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         GEPAConfig,
         MIPROConfig,
         OptimizationResult,
+        RMIPROConfig,
         StudyOptions,
         evaluate_template,
         format_prompt,
         run_gepa,
         run_mipro,
+        run_rmipro,
     )
     from rollouts.prompt_optimization.saving import load_program, load_prompt, load_result, save
     from rollouts.store import open_store
@@ -39,7 +41,6 @@ _HOMES = {
     "rollouts.dtypes": (
         "Endpoint",
         "FewShotExample",
-        "GEPAConfig",
         "Message",
         "Metric",
         "Program",
@@ -53,11 +54,13 @@ _HOMES = {
         "GEPAConfig",
         "MIPROConfig",
         "OptimizationResult",
+        "RMIPROConfig",
         "StudyOptions",
         "evaluate_template",
         "format_prompt",
         "run_gepa",
         "run_mipro",
+        "run_rmipro",
     ),
     "rollouts.prompt_optimization.saving": ("load_program", "load_prompt", "load_result", "save"),
     "rollouts.store": ("open_store",),
@@ -76,6 +79,7 @@ __all__ = [
     "OptimizationResult",
     "Program",
     "PromptTemplate",
+    "RMIPROConfig",
     "Sample",
     "Score",
     "StudyOptions",
@@ -89,6 +93,7 @@ __all__ = [
     "open_store",
     "run_gepa",
     "run_mipro",
+    "run_rmipro",
     "save",
 ]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rollouts.budget import Budget
+from rollouts.budget import Budget, Constraints
 from rollouts.dtypes import Agent, Program, PromptTemplate, Request, Sample
 from rollouts.errors import ConfigError, StoreError
 from rollouts.prompt_optimization.rmipro import RMIPROConfig, run_rmipro
@@ -197,10 +197,21 @@ async def test_bad_budgets_are_errors_before_anything_is_spent(changes: dict[str
     assert model.llm.calls == 0
 
 
-async def test_a_cap_that_never_binds_is_said() -> None:
-    options = {"budget": Budget(max_rollouts=500, max_calls=2000), "module_budgets": {"find": Budget(max_calls=3000)}}
+async def test_limits_that_contradict_each_other_are_said() -> None:
+    options = {
+        "budget": Budget(max_rollouts=60, max_calls=2000),
+        "module_budgets": {"find": Budget(max_calls=3000)},
+        "constraints": Constraints(
+            max_p95_latency_s=2.0, modules={"find": Constraints(max_p95_latency_s=3.0, max_prompt_tokens=2)}
+        ),
+    }
     result = await optimized(TwoSteps(), program(find=FIND), options=options)
-    assert any("max_calls of module 'find' is above that of the whole run" in note for note in result.notes)
+    for said in (
+        "max_calls of module 'find' is above that of the whole run",
+        "max_p95_latency_s of module 'find' is above that of the whole run",
+        "the prompt of module 'find' has 5 tokens, above its max_prompt_tokens: only shorter ones are tried",
+    ):
+        assert any(said in note for note in result.notes), result.notes
 
 
 async def never_third(sample: Sample, agents: Mapping[str, Agent]) -> str:

@@ -6,9 +6,15 @@ from random import Random
 
 import pytest
 
+from rollouts.budget import Spend
 from rollouts.errors import ConfigError
-from rollouts.prompt_optimization.scheduling import Allocation, Share
-from rollouts.prompt_optimization.scheduling.credit import allocation_event, bottleneck_table, head_room_by_module
+from rollouts.prompt_optimization.scheduling import Allocation, Share, TrialResult
+from rollouts.prompt_optimization.scheduling.credit import (
+    allocation_event,
+    bottleneck_table,
+    head_room_by_module,
+    stretches,
+)
 from rollouts.prompt_optimization.scheduling.gains import Gains
 
 
@@ -75,12 +81,31 @@ def test_events_become_the_table() -> None:
         reason="because",
     )
     second = Allocation(shares=(Share(module="b", work="new", trials=2, samples=8),))
+    results = [
+        TrialResult(module="a", candidate=n, against=0, differences=(1.0,), spend=Spend(calls=n, micros=10))
+        for n in (1, 2)
+    ]
     events = [
-        allocation_event(1, first, "tokens", rooms, {"a": 0.25}),
-        allocation_event(2, second, "tokens", rooms, {}),
+        allocation_event(1, first, results, scarcest="tokens", rooms=rooms, gained={"a": 0.25}),
+        allocation_event(2, second, (), scarcest="tokens", rooms=rooms, gained={}),
     ]
     a, b = bottleneck_table(events)
     assert (a.module, a.trials, a.share, a.gained, a.adopted, a.value) == ("a", 5, 5 / 8, 0.25, 1, None)
     assert (b.module, b.trials, b.share, b.gained, b.adopted) == ("b", 3, 3 / 8, 0, 0)
     assert events[0]["modules"]["a"]["value"] == 0.02
+    assert (a.spend, b.spend) == (Spend(calls=3, micros=20), Spend())
     assert bottleneck_table([]) == []
+
+
+def test_rounds_that_are_alike_are_told_as_one() -> None:
+    def event(number: int, a: int, b: int) -> dict[str, object]:
+        modules = {"a": {"new": a, "more": 0}, "b": {"new": 0, "more": b}}
+        return {"round": number, "reason": f"because {number}", "modules": modules}
+
+    told = stretches([event(1, 3, 1), event(2, 2, 0), event(3, 1, 4), event(4, 5, 0)])
+    assert [(s.first, s.last, s.module, dict(s.trials), s.reason) for s in told] == [
+        (1, 2, "a", {"a": 5, "b": 1}, "because 1"),
+        (3, 3, "b", {"a": 1, "b": 4}, "because 3"),
+        (4, 4, "a", {"a": 5, "b": 0}, "because 4"),
+    ]
+    assert stretches([]) == []

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rollouts.cli import failures
+from rollouts.cli.experiment_commands import experiment_app
 from rollouts.cli.options import (
     Budget,
     Calls,
@@ -29,6 +30,7 @@ from rollouts.cli.options import (
     StorePlace,
     Usd,
 )
+from rollouts.cli.service_commands import ServiceConfig, jobs_app, keys_app, train
 
 _EPILOG = " ".join(failures.EXIT_CODES.split())
 
@@ -45,6 +47,10 @@ runs_app = typer.Typer(help="What the store knows of earlier runs.", no_args_is_
 config_app = typer.Typer(help="The job file: reference and check.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(config_app, name="config")
+app.add_typer(experiment_app, name="experiment")
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(keys_app, name="keys")
+app.command(epilog=_EPILOG)(train)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -78,7 +84,7 @@ def _command(arguments: list[str]) -> str:
         if word.startswith("-") or not word.replace("-", "").isalpha():
             break
         words.append(word)
-    nested = {"runs", "config"}
+    nested = {"runs", "config", "experiment", "jobs", "keys"}
     return "".join(f"{word} " for word in (words if words and words[0] in nested else words[:1]))
 
 
@@ -244,6 +250,33 @@ def init(
     return run_init(path, given)
 
 
+@app.command()
+def serve(
+    *,
+    config: ServiceConfig = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port, by default 8000; 0 takes a free one.")] = None,
+    store: StorePlace = None,
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, metavar="N", help="Rollouts in flight at once, over all jobs.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder below which jobs may name files.")
+    ] = None,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Jobs may name Python code of this machine.")
+    ] = False,
+    demo_keys: Annotated[
+        bool, typer.Option("--demo-keys", help="Whoever asks on this machine gets an API key of a few hours.")
+    ] = False,
+) -> int:
+    """Runs the service: jobs over HTTP. Unfinished jobs go on where they were."""
+    from rollouts.cli.service import serve as run_service
+
+    switches = {"allow_code": allow_code or None, "demo_keys": demo_keys or None}
+    return run_service(config, host=host, port=port, store=store, slots=slots, data_dir=data_dir, **switches)
+
+
 @app.command("serve-model")
 def serve_model(
     model: Annotated[str, typer.Option("--model", help="smollm2-135m, or a .gguf file.")] = "smollm2-135m",
@@ -254,6 +287,21 @@ def serve_model(
     from rollouts.cli.serving import serve
 
     return serve(model, host, port)
+
+
+@app.command("task-app")
+def task_app(
+    name: Annotated[str, typer.Argument(help="banking77, calculator or tickets.")],
+    *,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", help="Port; each app has one of its own.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder with data sets.")] = None,
+    tunnel: Annotated[bool, typer.Option("--tunnel", help="Opens a public address with cloudflared.")] = False,
+) -> int:
+    """Serves one of the shipped task apps until Ctrl-C; its key is ENVIRONMENT_API_KEY."""
+    from rollouts.cli.taskapp import serve
+
+    return serve(name, host, port, data_dir=data_dir, public=tunnel)
 
 
 @config_app.command("schema")
@@ -308,6 +356,14 @@ def runs_show(
     if rollouts or failed or program:
         return runs.show_rollouts(store, run_id, failed=failed, program=program, limit=limit, as_json=as_json)
     return runs.show(store, run_id, as_json=as_json)
+
+
+@runs_app.command("bottleneck")
+def runs_bottleneck(run_id: Run, store: StorePlace = None, as_json: Json = False) -> int:
+    """r-MIPRO's modules by head-room, and why the trials went where they did."""
+    from rollouts.cli.bottleneck import bottleneck
+
+    return bottleneck(store, run_id, as_json=as_json)
 
 
 @runs_app.command("diff")

@@ -1,4 +1,4 @@
-"""The tables of `rollouts runs show`: trials, and the children of GEPA with their parents."""
+"""The tables of a run: trials, the children of GEPA with their parents, the modules of r-MIPRO."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from typing import Any
 from rich.table import Table
 
 from rollouts.cli import words
+from rollouts.cli.progress import given_text
+
+_OF_MODULES = ("module", "head-room", "interval", "trials", "share", "calls", "tokens", "dollars", "taken", "gained")
 
 
 def trials_table(history: Sequence[Mapping[str, Any]]) -> Table:
-    """One row for each trial; GEPA's are generations."""
-    evolved = "members" in history[0]
-    table = Table(title="Generations" if evolved else "Trials", title_justify="left")
-    last = ("candidates", "front") if evolved else ("demos", "instruction")
-    for column in ("generation" if evolved else "trial", "score", "best", "rows", *last):
+    """One row for each trial; GEPA's are generations, r-MIPRO's are rounds of trials."""
+    evolved, divided = "members" in history[0], "given" in history[0]
+    unit = "generation" if evolved else "round" if divided else "trial"
+    table = Table(title=f"{unit.title()}s", title_justify="left")
+    last = ("candidates", "front") if evolved else ("trials",) if divided else ("demos", "instruction")
+    for column in (unit, "score", "best", "rows", *last):
         table.add_column(column, justify="right")
     for trial in history:
         scores = (words.score(trial.get("score")), words.score(trial.get("best")), str(trial.get("scored", "")))
-        rest = (trial["members"], trial["front"]) if evolved else _made_of(trial)
+        rest: tuple[Any, ...] = (given_text(trial["given"]),) if divided else _made_of(trial)
+        if evolved:
+            rest = (trial["members"], trial["front"])
         table.add_row(str(trial["trial"]), *scores, *map(str, rest))
     return table
 
@@ -48,5 +54,27 @@ def lineage_table(children: Sequence[Mapping[str, Any]]) -> Table:
             "–" if gap is None else f"{gap:+.3f}",
             str(child["scored"]),
             "accepted" if child["accepted"] else words.short(child["reason"], 120),
+        )
+    return table
+
+
+def modules_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """One row for each module, given as `ModuleReport.to_json`, the one with the most head-room first."""
+    table = Table(title="Modules by head-room", title_justify="left")
+    for column in _OF_MODULES:
+        table.add_column(column, justify="left" if column == "module" else "right")
+    for line in lines:
+        spend = line["spend"]
+        table.add_row(
+            line["module"],
+            words.score(line["room"]),
+            f"{words.score(line['low'])} to {words.score(line['high'])}",
+            str(line["trials"]),
+            f"{line['share']:.0%}",
+            words.count(spend["calls"]),
+            words.count(spend["tokens"]),
+            words.usd(spend["micros"] / 1e6),
+            str(line["adopted"]),
+            f"{line['gained']:+.3f}",
         )
     return table

@@ -14,7 +14,7 @@ MaybeConfig = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="CONFIG.toml", help="The job file, by name.", show_default=False)
 ]
-Method = Annotated[str | None, typer.Option("--method", help="Search algorithm: mipro, gepa.")]
+Method = Annotated[str | None, typer.Option("--method", help="Search algorithm: mipro, gepa, rmipro.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; all else goes to stderr.")]
 FailUnder = Annotated[float | None, typer.Option("--fail-under", metavar="SCORE", help="Exit with 3 below this.")]
 StorePlace = Annotated[

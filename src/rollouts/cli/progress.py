@@ -48,6 +48,8 @@ class Progress:
         if kind == "plan":
             self.trials, self.planned = data.get("trials", 0), data["total"]
             self.unit = "generation" if data.get("children") else "trial"
+        elif kind == "phase" and "scheduler" in data:
+            self.unit, self.trials = "round", 0  # how many there will be is not known
         elif kind == "trial":
             self.trial = data["trial"]
         elif kind == "stopping":
@@ -112,8 +114,8 @@ class Progress:
         progress = study.evaluator.progress
         done = progress.done + progress.cached
         head = Text.assemble((study.run_id, "bold"), "  ", _PHASES.get(study.phase, study.phase))
-        if self.trials:
-            head.append(f"  {self.unit} {self.trial}/{self.trials}")
+        if self.trial or self.trials:
+            head.append(f"  {self._place()}")
         head.append(f"  best {words.score(study.best_score)}", style="green")
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
@@ -131,9 +133,12 @@ class Progress:
             phase = str(data["phase"])
             self._print(f"phase {phase}: {extra or _PHASES.get(phase, phase)}")
         elif kind == "trial":
-            self._print(f"{self.unit} {self.trial}/{self.trials} {trial_text(data)}")
+            self._print(f"{self._place()} {trial_text(data)}")
         elif kind == "child":
             self.console.print(f"  {child_text(data)}", soft_wrap=True)
+
+    def _place(self) -> str:
+        return f"{self.unit} {self.trial}" + (f"/{self.trials}" if self.trials else "")
 
     def _print(self, text: str) -> None:
         study = self.study
@@ -148,10 +153,17 @@ def trial_text(data: Mapping[str, Any]) -> str:
     text = f"score {words.score(data['score'])} best {words.score(data['best'])}"
     if "members" in data:
         return f"{text} candidates {data['members']} on the front {data['front']}"
+    if "given" in data:
+        return f"{text} trials {given_text(data['given'])}"
     if data.get("candidates", 1) > 1:
         return f"{text} over {data['candidates']} candidates"
     parts = data.get("modules") or {"": data}
     return " ".join([text, *(_made_of(name, part) for name, part in parts.items())])
+
+
+def given_text(given: Mapping[str, int]) -> str:
+    """How r-MIPRO divided a round: trials by module."""
+    return ", ".join(f"{name} {count}" for name, count in given.items() if count) or "none"
 
 
 def _made_of(module: str, part: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from rollouts.budget import Budget, Spend
 from rollouts.cli import words
+from rollouts.cli.lineage import modules_table
 from rollouts.dtypes import PromptTemplate
 from rollouts.experiments.estimate import Estimate, PhaseEstimate
 from rollouts.experiments.export import PromptDiff, prompt_diff
@@ -45,6 +46,8 @@ def show_result(console: Console, result: OptimizationResult, study: Study, file
     console.print(scores_table(result))
     if len(result.front) > 1:
         console.print(front_table(result.front))
+    if "bottleneck" in result.details:
+        console.print(modules_table(result.details["bottleneck"]["modules"]))
     if result.verdict is not None:
         console.print(verdict_line(result.verdict), soft_wrap=True)
     for note in result.notes:

@@ -43,7 +43,7 @@ def stored(place: str | None) -> Iterator[Store]:
         store.close()
 
 
-def _find(store: Store, name: str) -> RunRow:
+def find(store: Store, name: str) -> RunRow:
     """The run with that id or beginning of an id; `latest` is the newest."""
     newest = store.runs(limit=1) if name == "latest" else []
     return newest[0] if newest else store.run(name)
@@ -79,7 +79,7 @@ def list_runs(place: str | None, *, limit: int, status: str | None, as_json: boo
 def show(place: str | None, run_id: str, *, as_json: bool) -> int:
     """One run: settings, trials, verdict, spend."""
     with stored(place) as store:
-        run = _find(store, run_id)
+        run = find(store, run_id)
         history, children = numbered(store, run.id, "trial"), numbered(store, run.id, "child")
     if as_json:
         lineage = {"children": children} if children else {}
@@ -111,7 +111,7 @@ def show_rollouts(
 ) -> int:
     """The rollouts of a run, in the order of recording."""
     with stored(place) as store:
-        run = _find(store, run_id)
+        run = find(store, run_id)
         rows = rollouts_json(store, run.id, program=program, failed=True if failed else None)
         chosen = list(islice(rows, limit))
     if as_json:
@@ -141,7 +141,7 @@ def show_rollouts(
 def show_events(place: str | None, run_id: str, *, limit: int, as_json: bool) -> int:
     """What happened in a run, in order."""
     with stored(place) as store:
-        run = _find(store, run_id)
+        run = find(store, run_id)
         events = store.events(run.id, limit=limit)
     if as_json:
         failures.print_json(words.plain({"run_id": run.id, "events": [asdict(event) for event in events]}))
@@ -156,8 +156,8 @@ def show_events(place: str | None, run_id: str, *, limit: int, as_json: bool) ->
 def diff(place: str | None, first: str, second: str | None, *, as_json: bool) -> int:
     """A run's start against its best; or the bests and the settings of two runs."""
     with stored(place) as store:
-        one = _find(store, first)
-        other = None if second is None else _find(store, second)
+        one = find(store, first)
+        other = None if second is None else find(store, second)
         before = stored_modules(store, one, "start" if other is None else "best")
         after = stored_modules(store, other or one)
     if set(before) != set(after):
@@ -189,7 +189,7 @@ def export(place: str | None, run_id: str, *, form: str, which: str, out: Path |
     if which not in ("best", "start"):
         raise ConfigError(f"--which {which}: there are best and start")
     with stored(place) as store:
-        run = _find(store, run_id)
+        run = find(store, run_id)
         if form == ROLLOUTS:
             _write((json.dumps(row, ensure_ascii=False) + "\n" for row in rollouts_json(store, run.id)), out)
         else:
@@ -241,7 +241,7 @@ def _spend(run: RunRow) -> Spend:
 def _settings(run: RunRow) -> dict[str, Any]:
     job = run.config.get("prompt_learning", {})
     policy, data = job.get("policy", {}), job.get("dataset", {})
-    gepa, caps = job.get("algorithm") == "gepa", job.get("termination_config", {})
+    search, caps = job.get(job.get("algorithm", "mipro"), {}), job.get("termination_config", {})
     named = {
         "model": "/".join(part for part in (policy.get("provider"), policy.get("model")) if part),
         "data": data.get("path") or data.get("name") or data.get("train_path"),
@@ -249,9 +249,15 @@ def _settings(run: RunRow) -> dict[str, Any]:
         "program": job.get("program", {}).get("path"),
         "tools": job.get("environment", {}).get("name"),
         "method": run.method,
-        "trials": None if gepa else job.get("mipro", {}).get("num_iterations"),
-        "generations": job.get("gepa", {}).get("generations") if gepa else None,
-        "caps": ", ".join(f"{key} {value}" for key, value in caps.items()),
+        "trials": search.get("num_iterations", search.get("num_trials")),
+        "generations": search.get("generations"),
+        "scheduler": search.get("scheduler"),
+        "caps": _caps_text(caps),
+        "caps of modules": "; ".join(f"{name}: {_caps_text(own)}" for name, own in caps.get("modules", {}).items()),
         "seed": job.get("seed"),
     }
     return {key: value for key, value in named.items() if value not in (None, "")}
+
+
+def _caps_text(caps: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in caps.items() if key != "modules")

@@ -10,7 +10,9 @@ from typing import Literal
 from rollouts.experiments import config_compat as compat
 from rollouts.experiments.config_base import Parts, Table, setting
 from rollouts.experiments.config_gepa import GepaTable
+from rollouts.experiments.config_limits import ConstraintsTable, TerminationTable
 from rollouts.experiments.config_programs import EnvironmentTable, ProgramTable
+from rollouts.experiments.config_rmipro import RmiproTable
 from rollouts.experiments.config_tables import (
     DatasetTable,
     InitialPromptTable,
@@ -81,71 +83,6 @@ class MiproTable(Table):
     mode: Literal["offline", "online"] = setting("offline", "Only `offline` works here.")
 
 
-class TerminationTable(Table):
-    """When the run stops. Caps are hard: what a call may take at worst is reserved before it leaves."""
-
-    no_effect = compat.TERMINATION
-    budget: int | None = setting(
-        None,
-        "Most rollouts: runs of the task on a row that were not already known.",
-        aliases=("max_rollouts",),
-        shown="1000 where no other cap is set",
-        ge=1,
-    )
-    max_calls: int | None = setting(None, "Most calls to any model, retries counted.", shown="no cap", ge=1)
-    max_tokens: int | None = setting(
-        None, "Most tokens of all calls, prompt and answer together.", shown="no cap", ge=1
-    )
-    max_cost_usd: float | None = setting(
-        None, "Most dollars for all calls: task, judge, proposer, retries.", shown="no cap", ge=0
-    )
-    max_time_seconds: float | None = setting(
-        None, "Most seconds of wall-clock time.", aliases=("max_seconds",), shown="no cap", gt=0
-    )
-    max_trials: int | None = setting(
-        None,
-        "Most trials; the smaller of this and `mipro.num_iterations` (`gepa.generations`) holds.",
-        shown="no cap",
-        ge=1,
-    )
-    target_score: float | None = setting(
-        None, "Stop once the best candidate reaches this validation score.", shown="none"
-    )
-    patience: int | None = setting(
-        None,
-        "Stop after so many trials (GEPA: generations) without a better candidate.",
-        aliases=("max_trials_without_improvement",),
-        shown="none",
-        ge=1,
-    )
-
-
-class ConstraintsTable(Table):
-    """What the prompt that ships must satisfy."""
-
-    max_prompt_tokens: int | None = setting(
-        None,
-        "Most tokens of the prompt without the row; longer candidates are rejected unpaid.",
-        shown="no limit",
-        ge=1,
-    )
-    max_latency_s: float | None = setting(
-        None, "Seconds of model calls after which a rollout is cut; it has no score.", shown="no limit", gt=0
-    )
-    max_p95_latency_s: float | None = setting(
-        None,
-        "Most seconds for the 95th percentile of a rollout's latency; shown by the final check (59 rows at 95 %).",
-        shown="no limit",
-        gt=0,
-    )
-    max_cost_per_call_usd: float | None = setting(
-        None, "Most dollars for one rollout, on average; shown by the final check.", shown="no limit", ge=0
-    )
-    confidence: float = setting(
-        0.95, "How sure it must be that the prompt keeps a limit on latency or cost.", gt=0, lt=1
-    )
-
-
 class ExecutionTable(Table):
     """How the work is run."""
 
@@ -166,7 +103,7 @@ class JobConfig(Table):
 
     no_effect = compat.JOB
     moved = compat.JOB_MOVED
-    algorithm: Literal["mipro", "gepa"] = setting("mipro", "Search algorithm.")
+    algorithm: Literal["mipro", "gepa", "rmipro"] = setting("mipro", "Search algorithm.")
     name: str | None = setting(None, "Name of the run in lists and reports.", shown="the file's name", min_length=1)
     seed: int = setting(0, "Seed of every random choice.", aliases=("rng_seed",), ge=0)
     description: str = setting("", "What the prompt is for, in a sentence; the proposer reads it.")
@@ -188,6 +125,7 @@ class JobConfig(Table):
     proposer: ProposerTable = setting(ProposerTable(), "The model that writes instructions.")
     mipro: MiproTable = setting(MiproTable(), "The MIPRO search.")
     gepa: GepaTable = setting(GepaTable(), "The GEPA search.")
+    rmipro: RmiproTable = setting(RmiproTable(), "The r-MIPRO search.")
     termination_config: TerminationTable = setting(TerminationTable(), "Caps and stopping rules.")
     constraints: ConstraintsTable = setting(ConstraintsTable(), "Limits of the shipped prompt.")
     execution: ExecutionTable = setting(ExecutionTable(), "How the work is run.")

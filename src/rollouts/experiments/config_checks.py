@@ -31,11 +31,12 @@ from rollouts.llm.registry import spec_of
 _JOB = "prompt_learning."
 
 
-def check(job: JobConfig) -> list[Problem]:
-    """All contradictions of a job whose settings are each valid."""
+def check(job: JobConfig, *, remote: bool = False) -> list[Problem]:
+    """All contradictions of a job whose settings are each valid. `remote`: its task runs in a task app."""
+    data = _remote if remote else _dataset
     return [
         Problem(key=_JOB + key, message=message)
-        for checks in (_mode, _dataset, _start, _environment, _score, _models, _searches, _constraints, _store)
+        for checks in (_mode, data, _start, _environment, _score, _models, _searches, _limits, _store)
         for key, message in checks(job)
     ]
 
@@ -73,6 +74,15 @@ def _dataset(job: JobConfig) -> Found:
     yield from _numbered(data)
     if len(sources) == 1:
         yield from _readable("dataset", lambda: to_dataset(job, Path()))
+
+
+def _remote(job: JobConfig) -> Found:
+    for name, own in (("dataset", "rows"), ("program", "program"), ("environment", "tools")):
+        if getattr(job, name) is not None:
+            yield name, f"the task app has {own} of its own; leave it out"
+    for name in ("metric", "judge"):
+        if getattr(job.score, name) is not None:
+            yield f"score.{name}", "the task app scores by itself; leave it out"
 
 
 def _sizes(data: DatasetTable) -> Found:
@@ -202,7 +212,7 @@ def _readable(key: str, convert: Callable[[], object]) -> Found:
 
 
 def _searches(job: JobConfig) -> Found:
-    yield from _gepa(job) if job.algorithm == "gepa" else _mipro(job)
+    yield from {"mipro": _mipro, "gepa": _gepa, "rmipro": _rmipro}[job.algorithm](job)
 
 
 def _mipro(job: JobConfig) -> Found:
@@ -227,10 +237,22 @@ def _gepa(job: JobConfig) -> Found:
         yield "gepa.objective", 'the score is missing; write ["score", ...]'
 
 
-def _constraints(job: JobConfig) -> Found:
-    limits = job.constraints
-    if limits.max_latency_s and limits.max_p95_latency_s and limits.max_p95_latency_s > limits.max_latency_s:
-        yield "constraints.max_p95_latency_s", "is more than max_latency_s, at which every rollout is cut"
+def _rmipro(job: JobConfig) -> Found:
+    rmipro = job.rmipro
+    if not rmipro.optimize_instructions and not rmipro.optimize_demos:
+        yield "rmipro.optimize_instructions", "nothing to optimize: neither instructions nor demonstrations are"
+
+
+def _limits(job: JobConfig) -> Found:
+    tables = {"": job.constraints} | {f"modules.{name}.": limits for name, limits in job.constraints.modules.items()}
+    for place, limits in tables.items():
+        if limits.max_latency_s and limits.max_p95_latency_s and limits.max_p95_latency_s > limits.max_latency_s:
+            yield f"constraints.{place}max_p95_latency_s", "is more than max_latency_s, at which every rollout is cut"
+    if job.termination_config.modules and job.algorithm != "rmipro":
+        yield (
+            "termination_config.modules",
+            f'the algorithm is {job.algorithm}, which does not divide a budget; set algorithm = "rmipro"',
+        )
 
 
 def _store(job: JobConfig) -> Found:

@@ -24,7 +24,11 @@ _WITH_MODEL = ("price", "extra")
 
 def to_endpoint(job: JobConfig) -> Endpoint:
     """The task model. Raises ConfigError when no model is named."""
-    table = job.policy
+    return endpoint_of(job.policy)
+
+
+def endpoint_of(table: ModelTable) -> Endpoint:
+    """The model of a table that leaves nothing to other ones. Raises ConfigError when no model is named."""
     return replace(_named(table.provider, table.model), **_settings(table))
 
 
@@ -124,13 +128,29 @@ def to_budget(job: JobConfig) -> Budget:
     )
 
 
+def to_module_budgets(job: JobConfig) -> dict[str, Budget]:
+    """The hard caps of single modules."""
+    return {
+        name: Budget(
+            max_cost_usd=None if table.max_cost_usd is None else Decimal(str(table.max_cost_usd)),
+            max_tokens=table.max_tokens,
+            max_calls=table.max_calls,
+            max_seconds=table.max_time_seconds,
+            max_trials=table.max_trials,
+        )
+        for name, table in job.termination_config.modules.items()
+    }
+
+
 def to_constraints(job: JobConfig) -> Constraints:
     """What the shipped prompt must satisfy."""
-    return Constraints(**job.constraints.model_dump())
+    table = job.constraints
+    modules = {name: Constraints(**limits.model_dump()) for name, limits in table.modules.items()}
+    return Constraints(**table.model_dump(exclude={"modules"}), modules=modules)
 
 
-def to_template(job: JobConfig) -> PromptTemplate:
-    """The starting prompt.
+def to_template(job: JobConfig, *, user_template: str = "") -> PromptTemplate:
+    """The starting prompt; `user_template` is its user message where the job has none.
 
     Raises TemplateError when it has no user message and the data set's inputs, from which one is made, are not named,
     or when its messages have no order that a prompt can have.
@@ -141,7 +161,9 @@ def to_template(job: JobConfig) -> PromptTemplate:
     if prompt.messages is not None:
         system, user, shown = _from_messages(prompt.messages)
         demos = shown + demos
-    return PromptTemplate(system=system, user_template=user or _user_of(job, system), few_shot_examples=tuple(demos))
+    return PromptTemplate(
+        system=system, user_template=user or user_template or _user_of(job, system), few_shot_examples=tuple(demos)
+    )
 
 
 def _user_of(job: JobConfig, system: str) -> str:

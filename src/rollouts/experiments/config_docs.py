@@ -41,7 +41,8 @@ provider = "openai"
 model = "gpt-4.1-nano"
 ```
 
-The search is MIPRO, or with `algorithm = "gepa"` GEPA, in which a model reads what went wrong. A task with tools names
+The search is MIPRO, or with `algorithm = "gepa"` GEPA, in which a model reads what went wrong, or with
+`algorithm = "rmipro"` r-MIPRO, which divides the budget among the modules of a program. A task with tools names
 an environment; a program of several modules is named by its import path, in place of the prompt:
 
 ```toml

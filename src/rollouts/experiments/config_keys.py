@@ -11,7 +11,7 @@ from rollouts.experiments.config_base import Path, Table, items_of, named_of, na
 from rollouts.experiments.config_errors import Problem, dotted, is_secret, show, unknown_key
 
 JOB = "prompt_learning"
-ALGORITHMS = ("mipro", "gepa")
+ALGORITHMS = ("mipro", "gepa", "rmipro")
 """The searches, each of which has a table of its name; the first is the default."""
 _KEEP_OUT = "keys belong in the environment or .env: set api_key_env to the name of the variable, and take the key out"
 _OWN_FACTORY = "keys belong in the environment: name a factory of your own that reads it, and take the key out"
@@ -22,11 +22,11 @@ class Settings:
 
     `values` is what the models validate; `written` tells how a setting was written where that is not its own name;
     `notes` are the accepted keys that have no effect; `problems` what is wrong so far. With an `algorithm`, the tables
-    of the others are checked for wrong keys, and nothing else is taken from them.
+    of the others are checked for wrong keys, and nothing else is taken from them. `root` is the model of the file.
     """
 
-    def __init__(self, algorithm: str = "") -> None:
-        self._algorithm = algorithm
+    def __init__(self, algorithm: str = "", root: type[Table] = ConfigFile) -> None:
+        self._algorithm, self._root = algorithm, root
         self.values: dict[str, Any] = {}
         self.written: dict[Path, str] = {}
         self.notes: list[str] = []
@@ -37,7 +37,7 @@ class Settings:
 
     def add_file(self, data: Mapping[str, Any]) -> None:
         """Takes all keys of a parsed file. A setting that stands there under two names is a problem."""
-        self._table(ConfigFile, data, (), ())
+        self._table(self._root, data, (), ())
         self._fixed.clear()
 
     def add_override(self, path: Path, value: Any, change: Callable[[Path, Any], Any]) -> None:
@@ -72,7 +72,8 @@ class Settings:
         elif is_secret(name):
             self.problems.append(Problem(key=dotted(written), message=_KEEP_OUT))
         else:
-            message = unknown_key(table, dotted(written[:-1]) or "file", name, homes())
+            known = homes() if self._root is ConfigFile else {}
+            message = unknown_key(table, dotted(written[:-1]) or "file", name, known)
             self.problems.append(Problem(key=dotted(written), message=message))
 
     def _setting(self, table: type[Table], field: str, value: Any, path: Path, written: Path) -> None:

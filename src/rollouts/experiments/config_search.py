@@ -8,6 +8,7 @@ from typing import Any
 from rollouts.dtypes import Program, TextPart
 from rollouts.experiments.config import JobConfig, MiproTable
 from rollouts.experiments.config_convert import to_template
+from rollouts.experiments.config_rmipro import RmiproTable
 from rollouts.prompt_optimization import GEPAConfig
 
 _NUM_DEMOS = 2
@@ -41,6 +42,7 @@ _GEPA_SAME_NAME = (
     "bootstrap_threshold",
     "max_instruction_tokens",
 )
+_RMIPRO_SAME_NAME = tuple(name for name in RmiproTable.model_fields if name != "num_trials")
 
 
 def mipro_settings(job: JobConfig, start: Program | None = None) -> dict[str, Any]:
@@ -72,8 +74,16 @@ def gepa_settings(job: JobConfig, start: Program | None = None) -> dict[str, Any
     return settings | _shared(job, gepa.optimize, start)
 
 
+def rmipro_settings(job: JobConfig, start: Program | None = None) -> dict[str, Any]:
+    """The arguments of `RMIPROConfig`, as `mipro_settings`."""
+    rmipro, stop = job.rmipro, job.termination_config
+    settings: dict[str, Any] = {name: getattr(rmipro, name) for name in _RMIPRO_SAME_NAME}
+    settings["num_trials"] = min(rmipro.num_trials, stop.max_trials or rmipro.num_trials)
+    return settings | _shared(job, rmipro.optimize, start)
+
+
 def _shared(job: JobConfig, optimize: Sequence[TextPart], start: Program | None) -> dict[str, Any]:
-    """What both searches take alike."""
+    """What all searches take alike."""
     stop = job.termination_config
     start = Program.single(to_template(job)) if start is None else start
     texts = [getattr(template, part) for template in start.modules.values() for part in optimize]

@@ -7,17 +7,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rollouts.budget import Spend
-from rollouts.dtypes import Endpoint, FewShotExample, Price, PromptTemplate, Request, Sample, Usage, render
+from rollouts.dtypes import Endpoint, FewShotExample, Price, Program, PromptTemplate, Request, Sample, Usage, render
 from rollouts.experiments.job import Job
 from rollouts.llm.keys import key_of
 from rollouts.llm.pricing import cost_micros, price_of, require_price
 from rollouts.llm.tokens import estimate as tokens_of
 from rollouts.llm.tokens import upper_bound
-from rollouts.prompt_optimization import GEPAConfig, MIPROConfig
+from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig
 from rollouts.prompt_optimization.demos import example_of
 from rollouts.prompt_optimization.mipro import mipro_plan, usual_candidate
 from rollouts.prompt_optimization.plan import Plan, affordable, make_gepa_plan
+from rollouts.prompt_optimization.rmipro import rmipro_plan
 from rollouts.prompt_optimization.study import DEFAULT_SLOTS, usual_rollout
+from rollouts.prompt_optimization.workshop import SHOWN
 
 _USUAL_DEMOS = 0.5
 """Demonstration sets come in several sizes; half of the largest is about the mean of a search."""
@@ -86,7 +88,12 @@ def estimate(job: Job) -> Estimate:
     if len(job.others) > 1:
         phases.append(_judgements(job, plan.total))
     config = job.settings
-    phases.append(_reflections(job, config, plan) if isinstance(config, GEPAConfig) else _proposals(job, config))
+    if isinstance(config, GEPAConfig):
+        phases.append(_reflections(job, config, plan))
+    elif isinstance(config, RMIPROConfig):
+        phases.append(_texts_on_demand(job, config, plan))
+    else:
+        phases.append(_proposals(job, config))
     return Estimate(plan=plan, phases=tuple(phase for phase in phases if phase.calls))
 
 
@@ -96,6 +103,10 @@ def plan_of(job: Job) -> Plan:
     if isinstance(config, GEPAConfig):
         payable = affordable(budget, _usual_rollout(job), config.generations * _texts(job))
         return make_gepa_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=payable)
+    if isinstance(config, RMIPROConfig):
+        alone = {name: replace(job.start, modules={name: template}) for name, template in job.start.modules.items()}
+        usual = {name: _usual_rollout_of(job, program) for name, program in alone.items()}
+        return rmipro_plan(job.options, config, data, usual)
     payable = affordable(budget, _usual_rollout(job), config.num_candidates * _texts(job))
     return mipro_plan(config, data, payable, job.options.slots or DEFAULT_SLOTS)
 
@@ -108,15 +119,19 @@ def _texts(job: Job) -> int:
 
 
 def _usual_rollout(job: Job) -> Spend:
+    config, program = job.settings, job.start
+    if isinstance(config, MIPROConfig):
+        program = usual_candidate(program, job.data.train, config)
+    return _usual_rollout_of(job, program)
+
+
+def _usual_rollout_of(job: Job, program: Program) -> Spend:
     """As `Study.usual_rollout`, with tokens and prices as providers that have no tokenizer tell them."""
 
     def worst_case(request: Request) -> Spend:
         usage = Usage(prompt_tokens=upper_bound(request), completion_tokens=request.endpoint.sampling.max_tokens)
         return Spend(micros=cost_micros(price_of(request.endpoint), usage), tokens=usage.total_tokens, calls=1)
 
-    config, program = job.settings, job.start
-    if isinstance(config, MIPROConfig):
-        program = usual_candidate(program, job.data.train, config)
     return usual_rollout(job.task, program, job.data.train[-1], count_tokens=tokens_of, worst_case=worst_case)
 
 
@@ -195,11 +210,24 @@ def _reflections(job: Job, config: GEPAConfig, plan: Plan) -> PhaseEstimate:
     most = plan.trials * plan.children
     children = min(most, plan.trials * plan.minibatch // config.usual_rollouts)
     calls = max(0, children - config.rule_candidates * _texts(job)) * texts
-    shown = config.minibatch_size * (_mean([tokens_of(_plain(sample)) for sample in _samples(job)]) + _USUAL_PROPOSAL)
-    frame = _PROPOSAL_FRAME + _longest_text(job) + round(shown)
-    told = (3 * config.minibatch_size + _REJECTED) * _RECORD_CHARS
-    worst = (frame + len(job.start.modules) * config.max_instruction_tokens + told) * _BYTES_PER_TOKEN
+    frame, worst = _reflection(job, config.minibatch_size)
     return _writing(job, calls, most * texts, frame, worst)
+
+
+def _texts_on_demand(job: Job, config: RMIPROConfig, plan: Plan) -> PhaseEstimate:
+    """About one text for two trials. Where no reflection gives a text, the proposers are asked in its place."""
+    frame, worst = _reflection(job, SHOWN)
+    most = config.num_candidates * _texts(job)
+    return _writing(job, min(most, plan.trials // 2), most * len(config.sources), frame, worst)
+
+
+def _reflection(job: Job, records: int) -> tuple[int, int]:
+    """Prompt tokens of a reflection on so many rollouts, as expected and at worst."""
+    shown = records * (_mean([tokens_of(_plain(sample)) for sample in _samples(job)]) + _USUAL_PROPOSAL)
+    frame = _PROPOSAL_FRAME + _longest_text(job) + round(shown)
+    told = (3 * records + _REJECTED) * _RECORD_CHARS
+    written = len(job.start.modules) * job.settings.max_instruction_tokens
+    return frame, (frame + written + told) * _BYTES_PER_TOKEN
 
 
 def _writing(job: Job, calls: int, most: int, prompt: int, worst: int) -> PhaseEstimate:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rollouts.agents import AgentLimits
 from rollouts.datasets import DatasetSpec, auto_sizes, load, split, usable_rows
-from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, Sample
+from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, Sample, ScoreFn
 from rollouts.environments import make_environment_factory
 from rollouts.errors import ConfigError, RunNotFound
 from rollouts.evaluation import Task
@@ -23,18 +23,20 @@ from rollouts.experiments.config_convert import (
     to_dataset,
     to_endpoint,
     to_judge,
+    to_module_budgets,
     to_module_models,
     to_proposer,
     to_score,
 )
-from rollouts.experiments.config_search import gepa_settings, mipro_settings
+from rollouts.experiments.config_search import gepa_settings, mipro_settings, rmipro_settings
 from rollouts.experiments.judging import StudyGenerate
 from rollouts.experiments.loading import LoadedConfig
-from rollouts.experiments.results import write_results
+from rollouts.experiments.results import contents_of, write_results
 from rollouts.experiments.starting import make_importable, to_start
-from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, OptimizationResult, Splits, StudyOptions
+from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, OptimizationResult, RMIPROConfig, Splits, StudyOptions
 from rollouts.prompt_optimization.gepa import default_reflector, gepa
 from rollouts.prompt_optimization.mipro import default_proposers, mipro
+from rollouts.prompt_optimization.rmipro import default_writers, rmipro
 from rollouts.prompt_optimization.splits import chosen_rows
 from rollouts.prompt_optimization.study import Study, closing, open_study
 from rollouts.store import RunRow, Store
@@ -49,7 +51,7 @@ class Job:
     """Everything that a run needs, checked, with nothing spent and no connection made.
 
     `start` is the program to improve; the kind of `settings` says by which search. `store` is a path or URL; `folder`
-    is where the result files go.
+    is where the result files go. `work` takes the place of the search, for what is none.
     """
 
     config: Mapping[str, Any]
@@ -64,26 +66,43 @@ class Job:
     folder: Path
     generate: StudyGenerate
     notes: tuple[str, ...] = ()
+    work: Callable[[Study], Coroutine[Any, Any, OptimizationResult]] | None = None
 
 
-def prepare(loaded: LoadedConfig, environment: Mapping[str, str] = os.environ) -> Job:
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """What takes the place of program, data set and metric where the task runs in a task app."""
+
+    start: Program
+    data: Splits
+    score_fn: ScoreFn
+
+
+def prepare(
+    loaded: LoadedConfig,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    resolve: Callable[[Endpoint], Endpoint] = lambda named: named,
+    remote: Remote | None = None,
+) -> Job:
     """Objects from a checked job file.
 
     Raises ConfigError, DataError or TemplateError that say what to change. `ROLLOUTS_STORE` in `environment` is the
-    store where the file names none.
+    store where the file names none. `resolve` says which endpoint is meant by one that the file names.
     """
     job = loaded.config
     make_importable(job, loaded.base_dir)
-    start = to_start(job)
-    data = load_splits(to_dataset(job, loaded.base_dir), job.seed)
+    start = to_start(job) if remote is None else remote.start
+    data = load_splits(to_dataset(job, loaded.base_dir), job.seed) if remote is None else remote.data
     data.check(start)
-    judge, generate = to_judge(job), StudyGenerate()
+    named, generate = to_judge(job), StudyGenerate()
+    judge = None if named is None else resolve(named)
     score = to_score(job, loaded.base_dir)
     options = dict(score["options"])
     if judge is not None:
         options |= {"generate": generate, "endpoint": judge, "rubric": score["rubric"]}
-    endpoint = to_endpoint(job)
-    proposer = to_proposer(job)
+    endpoint = resolve(to_endpoint(job))
+    proposer = resolve(to_proposer(job))
     slots = job.execution.slots
     return Job(
         config=loaded.resolved,
@@ -91,8 +110,8 @@ def prepare(loaded: LoadedConfig, environment: Mapping[str, str] = os.environ) -
         data=data,
         task=Task(
             endpoint=endpoint,
-            endpoints=to_module_models(job),
-            score_fn=resolve_metric(score["metric"], **options),
+            endpoints={name: resolve(model) for name, model in to_module_models(job).items()},
+            score_fn=resolve_metric(score["metric"], **options) if remote is None else remote.score_fn,
             environment_factory=_environment(job),
             limits=AgentLimits() if job.environment is None else AgentLimits(**job.environment.limits.model_dump()),
             timeout_s=job.execution.rollout_timeout_s,
@@ -103,6 +122,7 @@ def prepare(loaded: LoadedConfig, environment: Mapping[str, str] = os.environ) -
         options=StudyOptions(
             budget=to_budget(job),
             constraints=to_constraints(job),
+            module_budgets=to_module_budgets(job),
             slots=slots,
             max_failure_share=job.score.failure_share,
             config=loaded.resolved,
@@ -119,6 +139,8 @@ def prepare(loaded: LoadedConfig, environment: Mapping[str, str] = os.environ) -
 def _settings(job: JobConfig, start: Program) -> MIPROConfig | GEPAConfig:
     if job.algorithm == "gepa":
         return GEPAConfig(**gepa_settings(job, start))
+    if job.algorithm == "rmipro":
+        return RMIPROConfig(**rmipro_settings(job, start))
     return MIPROConfig(**mipro_settings(job, start))
 
 
@@ -212,8 +234,12 @@ async def run_job(job: Job, store: Store, *, options: StudyOptions | None = None
     study = open_study(job.task, job.others, opts)
     job.generate.bind(study)
     settings = job.settings
-    if isinstance(settings, GEPAConfig):
+    if job.work is not None:
+        work = job.work(study)
+    elif isinstance(settings, GEPAConfig):
         work = gepa(study, job.start, job.data, settings, default_reflector(study, job.proposer, settings.seed))
+    elif isinstance(settings, RMIPROConfig):
+        work = rmipro(study, job.start, job.data, settings, default_writers(study, job.proposer, settings))
     else:
         work = mipro(study, job.start, job.data, settings, default_proposers(study, job.proposer, settings.seed))
     return await closing(study, work), study
@@ -221,17 +247,24 @@ async def run_job(job: Job, store: Store, *, options: StudyOptions | None = None
 
 def save(job: Job, result: OptimizationResult, store: Store) -> dict[str, str]:
     """Writes the result files and returns their paths by name."""
-    return write_results(
-        job.folder,
+    return write_results(job.folder, result_files(job, result, store), result.run_id)
+
+
+def result_files(job: Job, result: OptimizationResult, store: Store) -> dict[str, Any]:
+    """The contents of the result files, by name."""
+    return contents_of(
         result,
         config=job.config,
         seed=job.settings.seed,
         events=numbered(store, result.run_id, "trial"),
         children=numbered(store, result.run_id, "child"),
+        rounds=numbered(store, result.run_id, "round"),
     )
 
 
-def numbered(store: Store, run_id: str, kind: Literal["trial", "child"]) -> list[Mapping[str, Any]]:
-    """The run's trials, or GEPA's children, in order; of those that a resumed run made again, the later ones."""
-    found = {e.data[kind]: e.data for e in store.events(run_id, limit=_EVENTS) if e.kind == kind}
+def numbered(store: Store, run_id: str, what: Literal["trial", "child", "round"]) -> list[Mapping[str, Any]]:
+    """The run's trials, GEPA's children, or r-MIPRO's rounds, in order; of those that a resumed run made again, the
+    later ones."""
+    kind = "allocation" if what == "round" else what
+    found = {e.data[what]: e.data for e in store.events(run_id, limit=_EVENTS) if e.kind == kind}
     return [found[number] for number in sorted(found)]

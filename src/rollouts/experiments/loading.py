@@ -58,6 +58,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig
     Raises ConfigError that lists everything wrong with the file, one line for each problem.
     """
     path = Path(path)
+    return _load(read_file(path), overrides, source=str(path), path=path, base_dir=path.resolve().parent)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, unchecked. Raises ConfigError, for wrong TOML with the place in the file."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -65,10 +70,9 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax(str(path), text, str(error))) from None
-    return _load(data, overrides, source=str(path), path=path, base_dir=path.resolve().parent)
 
 
 def parse_config(
@@ -77,17 +81,25 @@ def parse_config(
     *,
     source: str = "configuration",
     base_dir: Path | None = None,
+    remote: bool = False,
 ) -> LoadedConfig:
     """`load_config` for settings that are parsed already, such as the JSON body of a request.
 
     `data` holds the table `prompt_learning`; None values count as not given. `source` names it in messages; paths are
-    relative to `base_dir`, by default the working directory.
+    relative to `base_dir`, by default the working directory. `remote` says that the task runs in a task app, which
+    takes the place of data set and metric.
     """
-    return _load(data, overrides, source=source, path=None, base_dir=base_dir or Path.cwd())
+    return _load(data, overrides, source=source, path=None, base_dir=base_dir or Path.cwd(), remote=remote)
 
 
 def _load(
-    data: Mapping[str, Any], overrides: Sequence[str], *, source: str, path: Path | None, base_dir: Path
+    data: Mapping[str, Any],
+    overrides: Sequence[str],
+    *,
+    source: str,
+    path: Path | None,
+    base_dir: Path,
+    remote: bool = False,
 ) -> LoadedConfig:
     settings = _gathered(data, overrides)
     if not settings.problems and JOB not in settings.values:
@@ -95,11 +107,11 @@ def _load(
     _fill(settings, path)
     config, problems = _validated(settings)
     if config is not None and not problems:
-        problems = _renamed(check(config), settings)
+        problems = _renamed(check(config, remote=remote), settings)
     problems = settings.problems + problems
     if problems or config is None:
         raise config_error(source, problems)
-    if config.task_app_url is not None:
+    if config.task_app_url is not None and not remote:
         settings.notes.append(f"{JOB}.task_app_url has no effect here: the task runs on the data set")
     return LoadedConfig(config=config, path=path, base_dir=base_dir, notes=tuple(dict.fromkeys(settings.notes)))
 

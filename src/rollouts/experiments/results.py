@@ -3,6 +3,7 @@
 - `best_prompt.json`: instruction, demonstrations, and the exact messages to send (placeholders in the last one).
 - `score_history.json`: the baseline, one entry per trial, and GEPA's children with their parents.
 - `selected_demos.json`: the demonstrations of the best prompt.
+- `bottleneck.json`, of r-MIPRO: the modules by head-room, and where every round's trials went and why.
 - `front.json`, for several objectives: the candidates that no other one beats on all of them.
 - `job_metadata.json`: configuration, seeds, versions, spend by phase, verdict, stop reason.
 
@@ -31,18 +32,18 @@ FILES = (BEST_PROMPT, "score_history.json", "selected_demos.json", "job_metadata
 _LIBRARIES = ("optuna", "aiohttp", "sqlalchemy", "genai-prices", "xllamacpp", "anthropic")
 
 
-def write_results(
-    folder: Path,
+def contents_of(
     result: OptimizationResult,
     *,
     config: Mapping[str, Any],
     seed: int,
     events: Sequence[Mapping[str, Any]] = (),
     children: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, str]:
-    """Writes the files and returns their paths by name; raises RolloutsError when the folder is not writable.
+    rounds: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """What a run leaves: the content of each file by its name.
 
-    `events` are those of trials, `children` those of GEPA's children.
+    `events` are those of trials, `children` those of GEPA's children, `rounds` those of r-MIPRO's allocations.
     """
     best = result.best
     modules = {"main": best.template} if len(best.program.modules) == 1 else best.program.modules
@@ -74,8 +75,15 @@ def write_results(
             "versions": versions(),
         },
     }
+    if rounds:
+        contents["bottleneck.json"] = {**result.details["bottleneck"], "rounds": list(rounds)}
     if len(result.front) > 1:
         contents["front.json"] = [front_json(entry) | {"prompt": prompts_json(entry)} for entry in result.front]
+    return contents
+
+
+def write_results(folder: Path, contents: Mapping[str, Any], run_id: str) -> dict[str, str]:
+    """Writes the files and returns their paths by name; raises RolloutsError when the folder is not writable."""
     paths: dict[str, str] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +93,7 @@ def write_results(
     except OSError as error:
         raise RolloutsError(
             f"the results cannot be written to {folder}: {error.strerror or error}; the run is kept in the store as "
-            f"{result.run_id}: make room or set another folder with --out and run again with --resume"
+            f"{run_id}: make room or set another folder with --out and run again with --resume"
         ) from error
     return paths
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from rollouts.dtypes import Program, PromptTemplate, as_program
@@ -25,24 +26,34 @@ def make_importable(job: JobConfig, base_dir: Path) -> None:
 
 
 def to_start(job: JobConfig) -> Program:
-    """The starting program. Raises ConfigError where `program.path` names none, or where the job sets a model for a
-    module, or freezes a text, that the program does not have."""
+    """The starting program. Raises ConfigError where `program.path` names none, or where the job sets a model, a budget
+    or a limit for a module, or freezes a text, that the program does not have."""
+    start = Program.single(to_template(job)) if job.program is None else _named(job.program.path)
+    _check_modules(job, start)
     if job.program is None:
-        return Program.single(to_template(job))
-    start = _named(job.program.path)
-    for name in job.program.models:
-        if name not in start.modules:
-            guess = nearest(name, start.modules)
-            hint = f"; did you mean {guess!r}?" if guess else ""
-            raise ConfigError(
-                f"prompt_learning.program.models.{name}: the program has no such module{hint} "
-                f"Its modules: {', '.join(start.modules)}"
-            )
+        return start
     texts = [text for template in start.modules.values() for text in (template.system, template.user_template)]
     for span in job.initial_prompt.frozen:
         if not any(span in text for text in texts):
             raise ConfigError(f"prompt_learning.initial_prompt.frozen: {span!r} does not stand in the program")
     return start
+
+
+def _check_modules(job: JobConfig, start: Program) -> None:
+    tables: dict[str, Mapping[str, object]] = {
+        "program.models": {} if job.program is None else job.program.models,
+        "termination_config.modules": job.termination_config.modules,
+        "constraints.modules": job.constraints.modules,
+    }
+    for key, named in tables.items():
+        for name in named:
+            if name not in start.modules:
+                guess = nearest(name, start.modules)
+                hint = f"; did you mean {guess!r}?" if guess else ""
+                raise ConfigError(
+                    f"prompt_learning.{key}.{name}: the program has no such module{hint} "
+                    f"Its modules: {', '.join(start.modules)}"
+                )
 
 
 def _named(path: str) -> Program:

@@ -71,7 +71,7 @@ async def demo_sets_of(
 ) -> tuple[dict[str, list[DemoSet]], int]:
     """Module -> demonstration sets to choose from; and how many rollouts were made for them.
 
-    The ground truth is the answer of a one-module program: modules of larger ones learn from successful runs alone.
+    The ground truth is the answer of a one-module program that the rows fill: others learn from successful runs alone.
     """
     if not settings.optimize_demos:
         return {name: [own_demos(template)] for name, template in start.modules.items()}, 0
@@ -81,7 +81,7 @@ async def demo_sets_of(
     limits = DemoLimits(
         bootstrapped=settings.max_bootstrapped_demos, labelled=settings.max_labeled_demos, sets=settings.num_demo_sets
     )
-    rows = train if len(start.modules) == 1 else ()
+    rows = list(filter(start.filled_by, train))
     sets = {
         name: build_demo_sets(template, rows, shown[name], limits, seed=settings.seed)
         for name, template in start.modules.items()

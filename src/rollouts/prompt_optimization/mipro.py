@@ -75,7 +75,7 @@ async def mipro(
     half = len(data.test) // 2
     check = [study.spawn(study.evaluate(cells_of(start, data.test[:half]), phase="test", priority=_FILLER))]
     pools = {
-        name: demo_pool(template, data.train if len(start.modules) == 1 else (), demo_sets[name])
+        name: demo_pool(template, list(filter(start.filled_by, data.train)), demo_sets[name])
         for name, template in start.modules.items()
     }
     space = ProgramSpace(start, _factors(start, targets, texts, demo_sets), study.fits, study.keeps)
@@ -107,11 +107,13 @@ def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: i
 
 def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig) -> Program:
     """What a rollout of the search usually runs: the start with as many demonstrations as are allowed."""
-    if not config.optimize_demos or len(start.modules) != 1:
+    if not config.optimize_demos:
+        return start
+    rows = [sample for sample in train if sample.ground_truth is not None and start.filled_by(sample)]
+    if not rows:
         return start
     (name,) = start.modules
-    shown = [sample for sample in train if sample.ground_truth is not None][: config.max_labeled_demos]
-    demos = tuple(example_of(start.template, sample) for sample in shown)
+    demos = tuple(example_of(start.template, sample) for sample in rows[: config.max_labeled_demos])
     return start.with_modules({name: start.template.replace(few_shot_examples=demos)}) if demos else start
 
 

@@ -17,11 +17,9 @@ from rollouts.dtypes import (
     EnvironmentFactory,
     Program,
     PromptTemplate,
-    Request,
     Sample,
     ScoreFn,
     as_program,
-    render,
 )
 from rollouts.errors import ConfigError
 from rollouts.evaluation import Task
@@ -30,6 +28,7 @@ from rollouts.prompt_optimization.constraints import check_modules
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
 from rollouts.prompt_optimization.gepa import default_reflector
 from rollouts.prompt_optimization.mipro import default_proposers
+from rollouts.prompt_optimization.module_limits import check_limits, usual_by_module
 from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
 from rollouts.prompt_optimization.rmipro_config import RMIPROConfig
 from rollouts.prompt_optimization.scheduling import Swaps, make_scheduler
@@ -57,9 +56,9 @@ async def rmipro(
 ) -> OptimizationResult:
     """Improves `start` on `data` within the study's budgets and returns the best program with a verdict."""
     usual = usual_by_module(study, start, data.train[-1])
-    remarks = check_budgets(study, start, data.train[-1], usual)
+    remarks = check_limits(study, start, data.train[-1], usual)
     targets = targets_of(study, start, data.train, config) if config.optimize_instructions else []
-    plan = _plan(study, config, data, usual)
+    plan = rmipro_plan(study.options, config, data, usual)
     data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
     study.emit("plan", **plan.to_json())
 
@@ -77,7 +76,7 @@ async def rmipro(
     for sample, evaluation in zip(first, await baseline, strict=True):
         search.record(swaps.incumbent, sample, evaluation)
 
-    study.enter("search", scheduler=config.scheduler, modules=list(start.modules))
+    study.enter("search", scheduler=config.scheduler, modules=len(start.modules))
     scheduler = make_scheduler(config.scheduler, swaps.names, samples=len(data.val), seed=config.seed)
     while not search.over():
         allocation = scheduler.allocate(search.state())
@@ -98,63 +97,9 @@ async def rmipro(
     return _explained(result, config, search, remarks)
 
 
-def usual_by_module(study: Study, start: Program, sample: Sample) -> dict[str, Spend]:
-    """What one call of every module usually takes; see `Study.usual_rollout`."""
-    return {
-        name: study.usual_rollout(replace(start, modules={name: template}), sample)
-        for name, template in start.modules.items()
-    }
-
-
-def check_budgets(study: Study, start: Program, sample: Sample, usual: Mapping[str, Spend]) -> list[str]:
-    """Raises ConfigError for a cap that does not pay for one call, before anything is spent; returns what is odd about
-    the budgets, a sentence each, as events too."""
-    task, options, notes = study.evaluator.task, study.options, []
-    for name, template in start.modules.items():
-        endpoint = task.endpoints.get(name, task.endpoint)
-        values = {**dict.fromkeys(template.placeholders, ""), **sample.inputs}
-        worst = study.worst_case(Request(endpoint=endpoint, messages=render(template, values)))
-        for owner, budget in (("", options.budget), (name, options.module_budgets.get(name))):
-            if budget is None:
-                continue
-            caps = (
-                ("max_cost_usd", budget.max_micros, worst.micros, 1e6),
-                ("max_tokens", budget.max_tokens, worst.tokens, 1),
-            )
-            for key, cap, wanted, unit in (*caps, ("max_calls", budget.max_calls, 1, 1)):
-                if cap is not None and cap < wanted:
-                    whose = f"module {owner!r}" if owner else "the run"
-                    raise ConfigError(
-                        f"{key} = {cap / unit:g} of {whose} is below one call of module {name!r}, which may take "
-                        f"{wanted / unit:g}; raise it, or lower max_tokens of that module's endpoint"
-                    )
-        notes += _contradictions(name, options)
-    study.emit("budgets", notes=notes, usual={name: spend.to_json() for name, spend in usual.items()})
-    return notes
-
-
-def _contradictions(name: str, options: StudyOptions) -> list[str]:
-    """Caps of a module that never bind, because the whole's are lower."""
-    mine, whole = options.module_budgets.get(name), options.budget
-    if mine is None:
-        return []
-    pairs = {
-        "max_cost_usd": (mine.max_micros, whole.max_micros),
-        "max_tokens": (mine.max_tokens, whole.max_tokens),
-        "max_calls": (mine.max_calls, whole.max_calls),
-        "max_trials": (mine.max_trials, whole.max_trials),
-    }
-    return [
-        f"{key} of module {name!r} is above that of the whole run and never binds"
-        for key, (own, all_of_it) in pairs.items()
-        if own is not None and all_of_it is not None and own > all_of_it
-    ]
-
-
-def _plan(study: Study, config: RMIPROConfig, data: Splits, usual: Mapping[str, Spend]) -> Plan:
-    """How the rollouts that all budgets pay for are divided."""
-    options, modules = study.options, len(usual)
-    texts = config.num_candidates * modules * len(config.optimize) if config.optimize_instructions else 0
+def rmipro_plan(options: StudyOptions, config: RMIPROConfig, data: Splits, usual: Mapping[str, Spend]) -> Plan:
+    """How the rollouts that all budgets pay for are divided; `usual` as in `usual_by_module`."""
+    texts = config.num_candidates * len(usual) * len(config.optimize) if config.optimize_instructions else 0
     rollout = Spend(rollouts=1)
     for spend in usual.values():
         rollout = rollout + replace(spend, rollouts=0)
@@ -232,6 +177,14 @@ def _explained(
     return replace(result, details={**result.details, "summary": summary, "bottleneck": bottleneck})
 
 
+def default_writers(study: Study, endpoint: Endpoint, config: RMIPROConfig) -> Writers:
+    """MIPRO's proposers and GEPA's reflection on `endpoint`, as far as `config.sources` names them."""
+    return Writers(
+        proposers=default_proposers(study, endpoint, config.seed) if "propose" in config.sources else (),
+        reflector=default_reflector(study, endpoint, config.seed) if "reflect" in config.sources else None,
+    )
+
+
 async def run_rmipro(  # noqa: PLR0913 - one argument per decision of the caller
     initial: Program | PromptTemplate,
     config: RMIPROConfig,
@@ -266,8 +219,5 @@ async def run_rmipro(  # noqa: PLR0913 - one argument per decision of the caller
     make_scheduler(config.scheduler, list(start.modules), samples=len(data.val), seed=config.seed)
     task = Task(endpoint=endpoint, endpoints=own, score_fn=score_fn, environment_factory=environment_factory)
     study = open_study(task, [proposer_endpoint], opts)
-    writers = Writers(
-        proposers=default_proposers(study, proposer_endpoint, config.seed) if "propose" in config.sources else (),
-        reflector=default_reflector(study, proposer_endpoint, config.seed) if "reflect" in config.sources else None,
-    )
+    writers = default_writers(study, proposer_endpoint, config)
     return await closing(study, rmipro(study, start, data, config, writers))

@@ -64,7 +64,8 @@ def write_json(path: Path, content: Any) -> None:
     """Writes beside the place and moves it there, so that a reader never sees half of a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        # Half of a character, as cut answers may hold, is written the way JSON has for it.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(content, file, indent=2, ensure_ascii=False)
             file.write("\n")
             file.flush()

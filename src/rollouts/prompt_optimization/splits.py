@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rollouts.datasets import auto_sizes, samples_from_dicts, split, usable_rows
-from rollouts.dtypes import Program, PromptTemplate, Sample, as_program, check_placeholders
+from rollouts.dtypes import Program, PromptTemplate, Sample, as_program, check_placeholders, run_single
 from rollouts.errors import ConfigError, DataError
 
 
@@ -30,9 +30,9 @@ class Splits:
 def check_inputs(program: Program, samples: Sequence[Sample]) -> None:
     """Raises TemplateError when the template of a one-module program asks for what a sample lacks.
 
-    Modules of a larger program may be filled from what others said: their placeholders cannot be checked here.
+    A run function of the user's own may fill templates from elsewhere: their placeholders cannot be checked here.
     """
-    if len(program.modules) == 1:
+    if len(program.modules) == 1 and program.run is run_single:
         for sample in samples:
             check_placeholders(program.template, list(sample.inputs))
 

@@ -19,7 +19,7 @@ from rollouts.budget import Budget, Constraints, Ledger, ModuleAccount, Spend
 from rollouts.dtypes import Endpoint, Evaluation, Program, PromptTemplate, Request, Response, Sample, render
 from rollouts.errors import BudgetExhausted, ConfigError, RolloutsError
 from rollouts.evaluation import Cell, Evaluator, FailureLimit, Paid, Task
-from rollouts.executors import LocalExecutor
+from rollouts.executors import Executor, LocalExecutor
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.connect import CallContext, provider_for, wrap
@@ -33,6 +33,8 @@ Listener = Callable[[str, Mapping[str, Any]], None]
 DEFAULT_SLOTS = 16
 _ANSWER_FRAME, _MESSAGE_FRAME = 8, 5
 _CHECK_MARGIN = 1.1
+_UNDIVIDED = ("mipro", "gepa")
+"""Searches that do not plan with budgets of modules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +44,9 @@ class StudyOptions:
     store: where it is recorded (None: in memory, lost at the end). run_id: its name, by default a fresh one; with
     `resume` an existing run goes on. slots: rollouts in flight at once. max_failure_share: the share of failed rollouts
     that stops the run. listeners: called with every event. providers: ready providers by `Endpoint.name`, used instead
-    of making one (tests, own transports). config: stored with the run; must hold no secret. module_budgets: what single
-    modules of the program may take, beside the whole (r-MIPRO only); their `max_seconds` is model time.
+    of making one (tests, own transports). executor: makes, from the slots, what runs the rollouts. config: stored with
+    the run; must hold no secret. module_budgets: what single modules of the program may take, beside the whole (not for
+    MIPRO and GEPA); their `max_seconds` is model time.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -60,6 +63,7 @@ class StudyOptions:
     name: str = ""
     method: str = "mipro"
     clock: Clock = field(default_factory=SystemClock)
+    executor: Callable[[int], Executor] = LocalExecutor
     on_start: Callable[[Study], None] | None = None
 
 
@@ -75,9 +79,10 @@ class Study:
         options: StudyOptions,
         store: Store,
         providers: Mapping[str, Provider],
+        context: CallContext,
         accounts: Mapping[str, ModuleAccount] | None = None,
     ) -> None:
-        self._providers = providers
+        self._providers, self.context = providers, context
         self.run_id, self.options, self.store = run_id, options, store
         self.evaluator, self._clients = evaluator, clients
         self.ledger = evaluator.ledger
@@ -145,6 +150,10 @@ class Study:
             count_tokens=self.count_tokens,
             worst_case=self.worst_case,
         )
+
+    def provider(self, endpoint: Endpoint) -> Provider:
+        """The bare provider of an endpoint of this study; its calls escape the budget (see `connect.metered`)."""
+        return self._providers[endpoint.connection]
 
     def worst_case(self, request: Request) -> Spend:
         """What one attempt of a request may take at most."""
@@ -306,7 +315,7 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
         evaluator = Evaluator(
             replace(task, constraints=options.constraints),
             clients,
-            executor=LocalExecutor(slots),
+            executor=options.executor(slots),
             ledger=ledger,
             store=store,
             run_id=run.id,
@@ -320,6 +329,7 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
             options=options,
             store=store,
             providers=providers,
+            context=context,
             accounts=accounts,
         )
     except BaseException as error:
@@ -436,9 +446,10 @@ def _accounts(options: StudyOptions, authorised: Mapping[str, Any]) -> dict[str,
     """The accounts of modules with a budget of their own, as earlier processes of the run left them."""
     limited = (options.budget, *options.module_budgets.values())
     counted = any(budget.max_trials is not None for budget in limited)
-    if options.method != "rmipro" and (options.module_budgets or counted):
+    if options.method in _UNDIVIDED and (options.module_budgets or counted):
         raise ConfigError(
-            "budgets of modules and max_trials are kept by r-MIPRO only: run that, or take them out of the budget"
+            "of the searches r-MIPRO alone keeps budgets of modules and max_trials: run that, or take them out of the "
+            "budget"
         )
     before = authorised.get("modules", {})
     return {

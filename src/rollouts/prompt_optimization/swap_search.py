@@ -173,7 +173,7 @@ class SwapSearch:
             {name: swaps.own_scores(name) for name in swaps.names}, {name: swaps.gains(name) for name in swaps.names}
         )
         gained = {found.module: found.gain for found in adopted}
-        event = allocation_event(number, plan, self.scarcest, rooms, gained)
+        event = allocation_event(number, plan, results, scarcest=self.scarcest, rooms=rooms, gained=gained)
         self.events.append(event)
         study.emit("allocation", **event)
         for found in adopted:
@@ -200,6 +200,7 @@ class SwapSearch:
             best=best,
             best_candidate=list(swaps.incumbent),
             candidates=len(results),
+            given={name: plan.trials(name) for name in swaps.names},
         )
 
     @property

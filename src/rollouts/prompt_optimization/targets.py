@@ -71,7 +71,7 @@ def _target(
     study: Study, start: Program, module: str, part: TextPart, train: Sequence[Sample], settings: TextSettings
 ) -> Target:
     template = start.modules[module]
-    alone = len(start.modules) == 1
+    alone = all(map(start.filled_by, train))
     guard = InstructionGuard(
         template,
         part=part,

@@ -17,7 +17,7 @@ def traces_of(program: Program, sample: Sample, evaluation: Evaluation) -> tuple
     trajectory = evaluation.trajectory
     if trajectory is not None and trajectory.traces:
         return trajectory.traces
-    if len(program.modules) != 1 or evaluation.score is None:
+    if evaluation.score is None or not program.filled_by(sample):
         return ()
     (module,) = program.modules
     steps: Sequence[Message] = (Message("assistant", evaluation.output),)

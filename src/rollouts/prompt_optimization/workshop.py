@@ -19,7 +19,8 @@ from rollouts.prompt_optimization.study import Study, cells_of
 from rollouts.prompt_optimization.targets import Target
 from rollouts.prompt_optimization.traces import traces_of
 
-_SHOWN = 4
+SHOWN = 4
+"""Rollouts that a reflection reads."""
 _FIRST = 4
 
 
@@ -160,7 +161,7 @@ class Workshop:
         out = []
         for step in range(count):
             number = self._calls[name] * 100 + step
-            rows = [train[(number * _SHOWN + i) % len(train)] for i in range(min(_SHOWN, len(train)))]
+            rows = [train[(number * SHOWN + i) % len(train)] for i in range(min(SHOWN, len(train)))]
             evaluations = await self._study.evaluate(cells_of(program, rows), phase="search")
             self.reflected += len(rows)
             pairs = [(row, e) for row, e in zip(rows, evaluations, strict=True) if not is_missing(e)]

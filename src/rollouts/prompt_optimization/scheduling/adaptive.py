@@ -147,5 +147,6 @@ def _reason(values: dict[str, float], resource: str) -> str:
     first, rest = order[0], order[1:]
     said = f"a trial of {first!r} is worth most per unit of {_UNITS[resource]}"
     if rest and values[rest[0]] > 0:
-        said += f", {values[first] / values[rest[0]]:.1f} times as much as one of {rest[0]!r}"
+        times = f"{values[first] / values[rest[0]]:.1f}"
+        said += f", {'about' if times == '1.0' else f'{times} times'} as much as one of {rest[0]!r}"
     return said

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rollouts.prompt_optimization.scheduling.base import Allocation
+from rollouts.budget import Spend
+from rollouts.prompt_optimization.scheduling.base import Allocation, TrialResult
 from rollouts.prompt_optimization.scheduling.gains import Gains
 from rollouts.stats import mean_interval
 
@@ -77,7 +78,8 @@ def _by_swaps(name: str, gains: Gains, confidence: float, seed: int) -> Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleReport:
-    """One line of the table of a run: head-room, trials and their share, gains taken, last value of a trial."""
+    """One line of the table of a run: head-room, trials, their share and what they took, gains taken, last value of a
+    trial."""
 
     module: str
     room: float
@@ -86,6 +88,7 @@ class ModuleReport:
     source: str
     trials: int
     share: float
+    spend: Spend
     gained: float
     adopted: int
     value: float | None
@@ -96,9 +99,18 @@ class ModuleReport:
 
 
 def allocation_event(
-    number: int, plan: Allocation, scarcest: str, rooms: Sequence[Room], gained: Mapping[str, float]
+    number: int,
+    plan: Allocation,
+    results: Sequence[TrialResult],
+    *,
+    scarcest: str,
+    rooms: Sequence[Room],
+    gained: Mapping[str, float],
 ) -> dict[str, Any]:
     """A round as an event: what each module got and why. `gained` are the gains of the candidates taken after it."""
+    spend = {room.module: Spend() for room in rooms}
+    for result in results:
+        spend[result.module] = spend[result.module] + result.spend
     return {
         "round": number,
         "scarcest": scarcest,
@@ -108,6 +120,7 @@ def allocation_event(
                 "new": sum(s.trials for s in plan.shares if s.module == room.module and s.work == "new"),
                 "more": sum(s.trials for s in plan.shares if s.module == room.module and s.work == "more"),
                 "value": plan.values.get(room.module),
+                "spend": spend[room.module].to_json(),
                 "gained": gained.get(room.module),
                 "room": room.room,
                 "low": room.low,
@@ -138,9 +151,42 @@ def bottleneck_table(events: Iterable[Mapping[str, Any]]) -> list[ModuleReport]:
                 source=data["source"],
                 trials=trials,
                 share=trials / total if total else 0.0,
+                spend=sum((Spend.from_json(entry["spend"]) for entry in mine), Spend()),
                 gained=sum(taken),
                 adopted=len(taken),
                 value=data["value"],
             )
         )
     return sorted(out, key=lambda line: -line.room)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Rounds `first` to `last`, in which the same module got the most trials; `reason` is the scheduler's in the first
+    of them, `trials` what each module got."""
+
+    first: int
+    last: int
+    module: str
+    trials: Mapping[str, int]
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        return asdict(self)
+
+
+def stretches(events: Iterable[Mapping[str, Any]]) -> list[Stretch]:
+    """A run's `allocation` events in short: where the trials went and why, one entry for rounds that are alike."""
+    out: list[Stretch] = []
+    for event in events:
+        given = {name: data["new"] + data["more"] for name, data in event["modules"].items()}
+        most = max(given, key=lambda name: given[name])
+        if out and out[-1].module == most:
+            before = out.pop()
+            given = {name: count + before.trials.get(name, 0) for name, count in given.items()}
+            first, reason = before.first, before.reason
+        else:
+            first, reason = event["round"], event["reason"]
+        out.append(Stretch(first=first, last=event["round"], module=most, trials=given, reason=reason))
+    return out

@@ -30,7 +30,8 @@ RATIO = 0.7
 _LEAST_SPREAD = 0.002
 _LEAST_VARIANCE = 1e-12
 _SPREAD_COUNT = 4.0
-_MOVED, _MOVED_COUNT = 0.2, 8.0
+_MOVED, _MOVED_COUNT = 0.1, 1.0
+"""What is expected of `moved` counts as one sample: what tells modules apart first is how much their swaps move."""
 _LEAST_WEIGHT = 0.05
 _STEPS = 3
 
