@@ -15,6 +15,7 @@
     │   ├── AuthenticationFailed    401, 403; final
     │   ├── ModelNotFound           404; final
     │   └── InvalidRequest          any other 4xx; final
+    ├── TaskAppError                a task app gave no rollout (`status`, `retry_after`)
     ├── AgentError                  the tool loop came to no answer
     │   ├── TurnLimitReached        the last turn allowed gave no answer either
     │   ├── RepeatedCalls           the model kept making the same call, and then gave no answer
@@ -24,7 +25,8 @@
     ├── StoreError                  the store cannot be read or written
     │   ├── StoreTooNew             it was written by a newer version
     │   └── RunLocked               another process works on this run
-    └── RunNotFound                 no run has that id
+    ├── RunNotFound                 no run has that id
+    └── ServiceError                the service refuses a request, or does not answer (`status`, `code`)
 
 The message of each says what is wrong and what to change. None ever holds a secret.
 """
@@ -139,6 +141,20 @@ class InvalidRequest(ProviderError):
     """The endpoint refuses the request as it is (other 4xx)."""
 
 
+class TaskAppError(RolloutsError):
+    """A task app gave no rollout: it is down, too slow, answers nonsense, or says that its own model call failed.
+
+    `status` is the HTTP status where there was one, `retry_after` is in seconds; `retryable` says whether the same
+    rollout may succeed later.
+    """
+
+    def __init__(
+        self, message: str, *, retryable: bool = False, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.retryable, self.status, self.retry_after = retryable, status, retry_after
+
+
 class AgentError(RolloutsError):
     """A tool-using agent came to no answer."""
 
@@ -177,3 +193,14 @@ class RunLocked(StoreError):
 
 class RunNotFound(RolloutsError):
     """No run has that id."""
+
+
+class ServiceError(RolloutsError):
+    """The service refuses a request, or does not answer: raised by its routes, and again by the client.
+
+    `status` is the HTTP status, 0 where there was no answer; `code` names the reason in snake_case for programs.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code = status, code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from collections.abc import Iterator
@@ -31,11 +32,12 @@ def provider() -> Iterator[MockProvider]:
 
 
 def run_page(page: Path, world: World) -> None:
-    for block in blocks(page):
-        if block.skipped:
-            world.check(block)
-        else:
-            world.run(block)
+    with contextlib.closing(world):
+        for block in blocks(page):
+            if block.skipped:
+                world.check(block)
+            else:
+                world.run(block)
 
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)

@@ -27,6 +27,7 @@ from rollouts.cli.app import app, run
 from rollouts.datasets import DatasetSpec, load
 from rollouts.experiments.loading import parse_config
 from tests.docs.pages import ROOT, Block
+from tests.docs.service import in_thread
 
 TICKETS = {sample.inputs["ticket"]: str(sample.ground_truth) for sample in load(DatasetSpec(path="tickets"))}
 KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "GROQ_API_KEY")
@@ -57,6 +58,7 @@ class World:
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, base_url: str, *, model: bool) -> None:
         self.folder, self.model, self._patch = folder, model, patch
+        self._services = contextlib.ExitStack()
         self.names: dict[str, Any] = {"__name__": "docs"}
         for name in (*KEYS, "ROLLOUTS_STORE", "ROLLOUTS_ENDPOINT"):
             patch.delenv(name, raising=False)
@@ -122,7 +124,11 @@ class World:
     def _rollouts(self, words: list[str], where: str, shown: list[str]) -> None:
         parse(words)
         demo = _is_demo(["rollouts", *words])
-        if words[0] == "serve-model" or (not self.model and (demo or _MODEL.search(" ".join(["", *words, ""])))):
+        if words[0] == "serve":
+            self._serve()
+        if words[0] in ("serve", "serve-model", "task-app"):
+            return
+        if not self.model and (demo or _MODEL.search(" ".join(["", *words, ""]))):
             return
         if demo and "--budget" not in words:
             words = [*words, "--budget", "20"]  # the whole demo takes minutes
@@ -136,6 +142,16 @@ class World:
             real = _squeezed(out.getvalue())
             for text in shown:
                 assert _squeezed(text) in real, f"{where}: the page shows {text!r}, the program says\n{out.getvalue()}"
+
+    def _serve(self) -> None:
+        """The rest of the page has a service, and a key that may do everything."""
+        url, key = self._services.enter_context(in_thread(self.folder))
+        self._patch.setenv("ROLLOUTS_URL", url)
+        self._patch.setenv("ROLLOUTS_API_KEY", key)
+
+    def close(self) -> None:
+        """Ends what the page has started."""
+        self._services.close()
 
     def _known(self, words: list[str], where: str) -> None:
         """Commands that are not run: their scripts and extras must be there."""

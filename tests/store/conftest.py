@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from rollouts.store import MemoryStore, Store, open_store
+from rollouts.store.schema import VERSION_TABLE, metadata
 
 POSTGRES = os.environ.get("ROLLOUTS_TEST_POSTGRES_URL", "")
-TABLES = "runs, rollouts, generations, programs, events, run_rollouts, rollouts_version"
+TABLES = ", ".join([*metadata.tables, VERSION_TABLE])
 needs_postgres = pytest.mark.skipif(
     not POSTGRES, reason="set ROLLOUTS_TEST_POSTGRES_URL=postgresql://... to an empty database to test PostgreSQL"
 )

@@ -74,7 +74,7 @@ def children() -> Iterator[list[Child]]:
 
 def set_pragma(store: SqlStore, pragma: str) -> None:
     """For every connection that the store uses from now on."""
-    engine = store._database.engine
+    engine = store.database.engine
     listening.listen(engine, "checkout", lambda connection, *_: connection.execute(f"PRAGMA {pragma}").close())
 
 
@@ -373,7 +373,7 @@ def test_a_lost_connection_is_made_again(postgres: str) -> None:
     store.record(rollout("a"))
     store.flush()
     other = SqlStore(postgres)
-    with other._database.read() as connection:
+    with other.database.read() as connection:
         connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
             "AND datname = current_database()"

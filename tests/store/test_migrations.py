@@ -60,7 +60,7 @@ def test_the_code_knows_all_migrations() -> None:
 
 def test_the_migrations_make_the_tables_of_the_code(place: str) -> None:
     store = SqlStore(place)
-    with store._database.read() as connection:
+    with store.database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": VERSION_TABLE})
         assert compare_metadata(context, metadata) == []
     store.close()
@@ -69,7 +69,7 @@ def test_the_migrations_make_the_tables_of_the_code(place: str) -> None:
 def test_a_newer_store_is_left_alone(place: str) -> None:
     store = SqlStore(place)
     store.record(rollout("a"))
-    with store._database.write() as connection:
+    with store.database.write() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
     store.close()
     with pytest.raises(StoreTooNew, match=rf"0999.*{REVISIONS[-1]}.*upgrade rollouts"):

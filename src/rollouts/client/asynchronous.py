@@ -24,6 +24,8 @@ from rollouts.llm.keys import redact
 from rollouts.llm.per_loop import PerLoop
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+_API = "/api/v1"
+_TRAINING = "/api/policy-optimization/online/jobs"
 _TIMEOUT_S = 60.0
 _SILENCE_S = 60.0
 _ATTEMPTS = 8
@@ -73,6 +75,11 @@ class AsyncClient:
         `task_app`)."""
         named = {} if name is None else {"name": name}
         return Job.from_json(await self._order("POST", "/jobs", {"config": config, **named, **more}))
+
+    async def train(self, config: Mapping[str, Any]) -> Job:
+        """Submits a job file whose `task_app_url` names a task app, by the route of the synth-ai SDK: unknown keys are
+        no errors, seeds that nobody named are drawn. What has no effect is in the job's `data` under `warnings`."""
+        return Job.from_json(await self._order("POST", "", {"config_body": config}, root=_TRAINING))
 
     async def jobs(self, *, limit: int = 50, status: str | None = None) -> list[Job]:
         """The newest jobs of the key's owner."""
@@ -190,9 +197,11 @@ class AsyncClient:
                 failures += 1
                 await self._wait(error, failures)
 
-    async def _order(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def _order(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, root: str = _API
+    ) -> dict[str, Any]:
         try:
-            async with self._request(method, path, json=body) as response:
+            async with self._request(method, path, root=root, json=body) as response:
                 answer: dict[str, Any] = await response.json()
                 return answer
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
@@ -206,11 +215,11 @@ class AsyncClient:
 
     @asynccontextmanager
     async def _request(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
+        self, method: str, path: str, *, root: str = _API, headers: Mapping[str, str] | None = None, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to a request, if it is one that was hoped for. A redirect is none: it would take the key along."""
         session = await self._sessions.get()
-        url = URL(f"{self.url}/api/v1{path}", encoded=True)
+        url = URL(f"{self.url}{root}{path}", encoded=True)
         key = {"X-API-Key": self._key} if self._key else {}
         request = session.request(method, url, headers={**key, **(headers or {})}, allow_redirects=False, **options)
         async with request as response:

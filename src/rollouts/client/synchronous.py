@@ -57,6 +57,10 @@ class Client:
         """As `AsyncClient.job`."""
         return self._run(self._client.job(job_id))
 
+    def train(self, config: Mapping[str, Any]) -> Job:
+        """As `AsyncClient.train`."""
+        return self._run(self._client.train(config))
+
     def cancel(self, job_id: str) -> Job:
         """As `AsyncClient.cancel`."""
         return self._run(self._client.cancel(job_id))

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Double,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """All schema versions this code can migrate from, oldest first; the last is the one it works with."""
 
 VERSION_TABLE = "rollouts_version"
@@ -121,4 +122,52 @@ run_rollouts = Table(
     Column("key", String, nullable=False),
     UniqueConstraint("run_id", "key"),
     Index("ix_run_rollouts_run", "run_id", "id"),
+)
+
+# What follows is used by the service alone. It stands here because one database has one history of migrations.
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("error", Text),
+    Column("summary", Text),
+    Column("result", Text),
+    Index("ix_jobs_owner", "owner", "created_at", "id"),
+    Index("ix_jobs_finished", "finished_at"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("last_used_at", Double),
+)
+
+env_keys = Table(
+    "env_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("ciphertext", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("owner", "name"),
 )

@@ -33,11 +33,12 @@ class SqlStore:
     `record` queues at most `queue_rows` rows and then waits for the writer. What is queued is committed within
     milliseconds; text that not every database can hold (lone surrogates, NUL) is kept with U+FFFD instead. Changes of
     runs also survive the death of the machine. Raises ConfigError, StoreError, StoreTooNew on opening.
+    `database` is where it lives, for tables beside its own.
     """
 
     def __init__(self, place: str | Path, *, queue_rows: int = 50_000) -> None:
-        self._database = Database(place)
-        self._writer = Writer(self._commit, self._database.error, queue_rows=queue_rows)
+        self.database = Database(place)
+        self._writer = Writer(self._commit, self.database.error, queue_rows=queue_rows)
         atexit.register(self._writer.close)
 
     def record(self, *rows: Row) -> None:
@@ -53,7 +54,7 @@ class SqlStore:
     def _commit(self, batch: Batch) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                with self._database.write() as connection:
+                with self.database.write() as connection:
                     self._insert(connection, batch)
                 return
             except StoreError as error:
@@ -63,8 +64,8 @@ class SqlStore:
     def _insert(self, connection: Connection, batch: Batch) -> None:
         for kind, codec in QUEUED.items():
             if kind is RolloutRow:
-                self._database.delete_failures(connection, ROLLOUTS, batch.successes())
-            self._database.insert(connection, codec, batch.values(kind))
+                self.database.delete_failures(connection, ROLLOUTS, batch.successes())
+            self.database.insert(connection, codec, batch.values(kind))
 
     def rollouts(self, keys: Sequence[str]) -> Mapping[str, RolloutRow]:
         return self._find(ROLLOUTS, keys)
@@ -78,8 +79,8 @@ class SqlStore:
     def _find(self, codec: Codec[R], keys: Sequence[str]) -> dict[str, R]:
         """What is stored comes first: a queued row with a known key will be left out."""
         waiting = self._writer.waiting()
-        with self._database.read() as connection:
-            rows = {row[0]: codec.decode(row) for row in self._database.by_key(connection, codec, keys)}
+        with self.database.read() as connection:
+            rows = {row[0]: codec.decode(row) for row in self.database.by_key(connection, codec, keys)}
         found = {key: row for key, row in rows.items() if _is_success(row)}
         for batch in waiting:
             for key in keys:
@@ -91,7 +92,7 @@ class SqlStore:
     def create_run(self, run: RunRow) -> None:
         self.flush()
         try:
-            with self._database.write(durable=True) as connection:
+            with self.database.write(durable=True) as connection:
                 connection.execute(schema.runs.insert(), dict(zip(RUNS.names, RUNS.encode(run), strict=True)))
         except StoreError as error:
             if isinstance(error.__cause__, IntegrityError):
@@ -105,7 +106,7 @@ class SqlStore:
         values = {name: dumps(value) if name in _RUN_JSON else value for name, value in changes.items()}
         if "name" in values:
             values["name"] = clean(values["name"])
-        with self._database.write(durable=True) as connection:
+        with self.database.write(durable=True) as connection:
             statement = update(schema.runs).where(schema.runs.c.id == run_id)
             changed = connection.execute(statement.values(values or {"id": run_id})).rowcount
         if not changed:
@@ -113,7 +114,7 @@ class SqlStore:
 
     def run(self, run_id: str) -> RunRow:
         ids = schema.runs.c.id
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             known = set(connection.scalars(select(ids).where(ids == run_id)))
             known = known or set(connection.scalars(select(ids).where(ids.startswith(run_id, autoescape=True))))
             if not known:
@@ -128,7 +129,7 @@ class SqlStore:
         query = select(*RUNS.columns).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
         if status is not None:
             query = query.where(table.c.status == status)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             if before is not None:
                 position = connection.execute(
                     select(table.c.created_at, table.c.id).where(table.c.id == before)
@@ -164,7 +165,7 @@ class SqlStore:
         must end even when another process writes faster than it reads."""
         last, end = -1, None
         while True:
-            with self._database.read() as connection:
+            with self.database.read() as connection:
                 if end is None:
                     end = connection.scalar(select(func.max(position))) or 0
                 part = query.where(position > last, position <= end).order_by(position).limit(page)
@@ -177,22 +178,22 @@ class SqlStore:
     def events(self, run_id: str, *, after: int = 0, limit: int = 1000) -> list[EventRow]:
         table = schema.events
         query = select(*EVENTS.columns).where(table.c.run_id == run_id, table.c.seq > after)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return [EVENTS.decode(row) for row in connection.execute(query.order_by(table.c.seq).limit(limit))]
 
     def lock_run(self, run_id: str) -> None:
-        with self._database.errors():
-            self._database.locks.take(run_id)
+        with self.database.errors():
+            self.database.locks.take(run_id)
 
     def unlock_run(self, run_id: str) -> None:
-        with self._database.errors():
-            self._database.locks.give(run_id)
+        with self.database.errors():
+            self.database.locks.give(run_id)
 
     def close(self) -> None:
         """Flushes and closes. Raises the StoreError that stopped the writer, after all is closed."""
         atexit.unregister(self._writer.close)
         self._writer.close()
-        self._database.close()
+        self.database.close()
         error = self._writer.error()
         if error is not None:
             raise error

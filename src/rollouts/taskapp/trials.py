@@ -44,10 +44,10 @@ class TrialDesk(Protocol):
         """The trial's inference URL in the path form, `.../v1/{trial_id}/{correlation_id}`, while the context lasts.
 
         A task app appends `/chat/completions` to it. Leaving the context ends the capability: later calls are refused.
-        It raises what one of the trial's calls met and every other rollout would meet too, or what says that the rollout
-        did not take place (BudgetExhausted, AuthenticationFailed, ModelNotFound, ConfigError, StoreError); else the error
-        of the last call, where that one failed. What the app made of it does not count: an app that calls a failed model
-        call a wrong answer is not believed.
+        It raises what one of the trial's calls met and every other rollout would meet too, or what says that the
+        rollout did not take place (BudgetExhausted, AuthenticationFailed, ModelNotFound, ConfigError, StoreError); else
+        the error of the last call, where that one failed. What the app made of it does not count: an app that calls a
+        failed model call a wrong answer is not believed.
         """
         ...
 

@@ -116,6 +116,7 @@ async def test_python_meets_an_error_inside_a_stream() -> None:
                     _ = [chunk async for chunk in stream]
 
 
+@pytest.mark.slow
 async def test_node(w: World) -> None:
     with w.trial() as url:
         said = await node(url)
@@ -129,6 +130,7 @@ async def test_node(w: World) -> None:
     assert len(w.heard.calls) == 5
 
 
+@pytest.mark.slow
 async def test_node_meets_errors_once() -> None:
     async with MockProvider() as mock, world(mock.endpoint("m"), budget=Budget(max_tokens=10)) as w:
         with w.trial(Exception, match="cap of 10 tokens") as url:

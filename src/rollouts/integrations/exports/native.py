@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rollouts.dtypes import FewShotExample, PromptTemplate
@@ -29,13 +29,15 @@ def best_prompt(template: PromptTemplate) -> dict[str, Any]:
 def demonstrations(template: PromptTemplate) -> list[dict[str, Any]]:
     """The demonstrations as rows: `query` and `label`, and the user `message` as it is sent.
 
-    `query` is the row's input where it has one, else the message; `values` are the row's inputs by name.
+    `query` is the input that the prompt shows where there is one, else the message; `values` are the row's inputs by
+    name.
     """
-    return [_row(demo) for demo in template.few_shot_examples]
+    return [_row(demo, template.placeholders) for demo in template.few_shot_examples]
 
 
-def _row(demo: FewShotExample) -> dict[str, Any]:
+def _row(demo: FewShotExample, shown: Collection[str]) -> dict[str, Any]:
     values = demo.to_json().get("values")
-    query = next(iter(values.values())) if values and len(values) == 1 else demo.input
+    asked = [value for name, value in (values or {}).items() if name in shown]
+    query = asked[0] if len(asked) == 1 else demo.input
     row = {"query": str(query), "label": demo.output, "message": demo.input}
     return row if values is None else {**row, "values": values}
