@@ -21,7 +21,7 @@ _ENDS = {"succeeded": "Complete", "failed": "Failed", "cancelled": "Cancelled"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Display:
-    """What is shown beside phases and totals: a line for each trial, the curve of the best score, the amounts."""
+    """What is shown beside phases and totals: a line for each trial, the curve of the leader's score, the amounts."""
 
     show_trial_results: bool = True
     show_curve: bool = False
@@ -69,7 +69,8 @@ class Listing:
         yield f"Total {'Generations' if self._gepa else 'Iterations'}: {self._trials}"
         yield f"Total Evaluations: {spend['total']['rollouts']}"
         if self._display.show_curve and self._bests:
-            yield f"Curve: {curve(self._bests)}  best so far {_score(self._bests[0])} to {_score(self._bests[-1])}"
+            first, last = _score(self._bests[0]), _score(self._bests[-1])
+            yield f"Curve: {curve(self._bests)}  (the leader's estimated score, from {first} to {last})"
         if self._display.verbose_summary:
             yield from _amounts(outcome)
 

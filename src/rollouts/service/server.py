@@ -44,16 +44,17 @@ async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
 
     At the end listeners are sent away, other requests may end within five seconds, and jobs stop where they are.
     """
-    options = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=logging_config(lambda: app.state.env_keys.opened),
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=_LAST_ANSWERS_S,
-    )
     # The lifespan is run here and not by uvicorn, which would log a traceback for a user's mistake.
     async with app.router.lifespan_context(app):
+        keys = app.state.env_keys
+        options = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=logging_config(lambda: keys.opened),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=_LAST_ANSWERS_S,
+        )
         server = _Server(options)
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
