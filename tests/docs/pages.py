@@ -45,7 +45,7 @@ class Block:
 def pages() -> list[Path]:
     """Every page that people read."""
     named = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-    return [*named, *sorted((ROOT / "docs").rglob("*.md"))]
+    return [*named, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "walkthroughs").rglob("*.md"))]
 
 
 def blocks(page: Path) -> list[Block]:

@@ -82,7 +82,8 @@ class World:
             case "toml":
                 data = tomllib.loads(block.text)
                 if "prompt_learning" in data:
-                    parse_config(data, source=block.where, base_dir=self.folder)
+                    remote = "task_app_url" in data["prompt_learning"]
+                    parse_config(data, source=block.where, base_dir=self.folder, remote=remote)
             case "json":
                 json.loads(block.text)
             case "bash" | "console":

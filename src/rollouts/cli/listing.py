@@ -16,6 +16,8 @@ _TITLES = {
     "mipro": ("Bootstrap", "Optimization", "Validation of the leaders", "Test"),
     "gepa": ("Baseline", "Evolution", "Validation of the leaders", "Test"),
 }
+_ONCE = {"phase": "phase", "demo_sets": "", "proposals": "round", "trial": "trial", "child": "child"}
+"""Kinds that a run which goes on tells again, and the key that says which of its kind one is."""
 _ENDS = {"succeeded": "Complete", "failed": "Failed", "cancelled": "Cancelled"}
 
 
@@ -38,16 +40,16 @@ class Outcome:
 
 
 class Listing:
-    """Tells a job from its first event on. Trials and phases that a restart of the service repeats are told once."""
+    """Tells a job from its first event on. What a restart of the service repeats is told once."""
 
     def __init__(self, algorithm: str, display: Display) -> None:
         self._display = display
         self._gepa = algorithm == "gepa"
         self._titles = _TITLES["gepa" if self._gepa else "mipro"]
         self._name = algorithm.upper()
-        self._planned = self._phase = 0
+        self._seen: set[tuple[str, Any]] = set()
+        self._planned = self._trials = 0
         self._bests: list[float] = []
-        self._trials = self._child = 0
 
     def begin(self, job: Job) -> Iterator[str]:
         """The head."""
@@ -56,7 +58,14 @@ class Listing:
     def add(self, event: Event) -> Iterator[str]:
         """The lines of one more event; mostly none."""
         told = _KINDS.get(event.kind)
-        return iter(()) if told is None else told(self, event.data)
+        if told is None:
+            return iter(())
+        if event.kind in _ONCE:
+            key = (event.kind, event.data.get(_ONCE[event.kind]))
+            if key in self._seen:
+                return iter(())
+            self._seen.add(key)
+        return told(self, event.data)
 
     def end(self, outcome: Outcome) -> Iterator[str]:
         """Best score and totals."""
@@ -83,10 +92,9 @@ class Listing:
         yield from ()
 
     def _enter(self, data: Mapping[str, Any]) -> Iterator[str]:
-        number = 1 + _PHASES.index(data["phase"]) if data["phase"] in _PHASES else 0
-        if number <= self._phase:
+        if data["phase"] not in _PHASES:
             return
-        self._phase = number
+        number = 1 + _PHASES.index(data["phase"])
         if number == 2 and not self._gepa:
             yield f"  Total instructions: {data.get('instructions', 0)}"
             yield "  ✓ Bootstrap complete"
@@ -95,18 +103,15 @@ class Listing:
             yield "  Scoring your prompt..." if self._gepa else "  Generating instruction candidates..."
 
     def _demo_sets(self, data: Mapping[str, Any]) -> Iterator[str]:
-        if self._phase == 1:
-            yield "  Sampling demonstrations..."
-            yield f"  - Good answers of your prompt: {data['successes']}"
-            yield f"  - Demonstration sets: {sum(map(len, data['sources'].values()))}"
+        yield "  Sampling demonstrations..."
+        yield f"  - Good answers of your prompt: {data['successes']}"
+        yield f"  - Demonstration sets: {sum(map(len, data['sources'].values()))}"
 
     def _proposals(self, data: Mapping[str, Any]) -> Iterator[str]:
         if self._display.show_trial_results and data["added"]:
             yield f"  - {data['added']} more instructions generated"
 
     def _trial(self, data: Mapping[str, Any]) -> Iterator[str]:
-        if data["trial"] <= self._trials:
-            return
         self._trials = data["trial"]
         if data["best"] is not None:
             self._bests.append(data["best"])
@@ -116,9 +121,6 @@ class Listing:
             yield f"  {unit} {self._trials}{planned}... score: {_score(data['score'])}"
 
     def _candidate(self, data: Mapping[str, Any]) -> Iterator[str]:
-        if data["child"] <= self._child:
-            return
-        self._child = data["child"]
         if self._display.show_trial_results:
             fate = f"accepted as {data['id']}" if data["accepted"] else f"rejected: {data['reason']}"
             yield f"  - Candidate {data['child']} ({data['origin']} of {', '.join(data['parents'])}) {fate}"

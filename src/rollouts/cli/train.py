@@ -7,6 +7,7 @@ of them have no effect, and how seeds that nobody named are drawn, is known ther
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ from rollouts.prompt_optimization.saving import write_json
 
 METADATA = "job_metadata.json"
 _SECTIONS = (JOB, "policy_optimization")
+_POLICY = {"provider": "openai", "model": "gpt-4o-mini"}
 _INVALID = 422
 
 
@@ -51,6 +53,11 @@ class TrainingFile:
     folder: Path
     notes: tuple[str, ...]
 
+    @property
+    def algorithm(self) -> str:
+        """Name of the search."""
+        return str(self.job[JOB].get("algorithm", "mipro"))
+
 
 def train(path: Path, wishes: Wishes) -> int:
     """Submits the job of the file, and with `poll` follows it to its end and writes the result files.
@@ -60,7 +67,7 @@ def train(path: Path, wishes: Wishes) -> int:
     """
     file = read_training_file(path, out=wishes.out)
     check_folder(file.folder)
-    out = _Out(file.display, as_json=wishes.stream_format == "json")
+    out = _Out(file, as_json=wishes.stream_format == "json")
     out.notes(file.notes)
     with Client(wishes.backend) as client:
         job = _submitted(client, file) if wishes.job_id is None else client.job(wishes.job_id)
@@ -87,7 +94,9 @@ def read_training_file(path: Path, *, out: str | None = None) -> TrainingFile:
     if section is None:
         raise ConfigError(f"{path}: {JOB}: missing; a training file has the table [{JOB}]")
     display, notes = _display(path, data.get("display", {}))
-    job = {"name": path.stem, **section}
+    job = {"name": path.stem, "policy": _POLICY, **section}
+    if "policy" not in section:
+        notes += (f"no model is named: {'/'.join(_POLICY.values())} is taken, as in the walkthroughs",)
     if job.pop("env_file_path", None):
         notes += ("env_file_path has no effect: the key of the service is read from ROLLOUTS_API_KEY",)
     folder = job.pop("results_folder", None) or str(Path("results") / path.stem)
@@ -136,12 +145,12 @@ def _ended(client: Client, job: Job, folder: Path, out: _Out) -> int:
         if error.code != "no_result":
             raise
         results = {"summary": {}, "files": {}}
-    files = _written(folder, results["files"], job)
+    files = write_files(folder, results["files"], job)
     out.end(Outcome(job=job, summary=results["summary"], spend=client.spend(job.id)), files)
     return 0 if job.status == "succeeded" else failures.FAILED
 
 
-def _written(folder: Path, contents: Mapping[str, Any], job: Job) -> dict[str, str]:
+def write_files(folder: Path, contents: Mapping[str, Any], job: Job) -> dict[str, str]:
     """The paths of the result files. A name is the service's, and may not lead out of the folder."""
     files = {}
     try:
@@ -160,24 +169,27 @@ def _written(folder: Path, contents: Mapping[str, Any], job: Job) -> dict[str, s
 
 
 def _hint(path: Path, job_id: str, wishes: Wishes) -> str:
-    where = f" --backend {wishes.backend}" if wishes.backend else ""
-    again = f"rollouts train {path} --job {job_id}{where}"
-    return f"Follow it with\n  {again}\nor end it with\n  rollouts jobs cancel {job_id}{where}"
+    where = ("--backend", wishes.backend) if wishes.backend else ()
+    folder = ("--out", wishes.out) if wishes.out else ()
+    follow = shlex.join(["rollouts", "train", str(path), "--job", job_id, *where, *folder])
+    end = shlex.join(["rollouts", "jobs", "cancel", job_id, *where])
+    return f"Follow it with\n  {follow}\nor end it with\n  {end}"
 
 
 class _Out:
     """What is printed: text, or one event a line. `seq` is the last event that was shown."""
 
-    def __init__(self, display: Display, *, as_json: bool) -> None:
+    def __init__(self, file: TrainingFile, *, as_json: bool) -> None:
         self.seq = 0
         self._as_json = as_json
-        self._display = display
-        self._listing = Listing("", display)
+        self._listing = Listing(file.algorithm, file.display)
         self._console = words.make_console(stderr=as_json)
 
     def begin(self, job: Job) -> None:
-        self._listing = Listing(str(job.data.get("algorithm", "mipro")), self._display)
-        self._lines(self._listing.begin(job))
+        if self._as_json:
+            _print_line({"kind": "begin", "data": {"job": dict(job.data)}})
+        else:
+            self._lines(self._listing.begin(job))
 
     def show(self, events: Iterable[Event]) -> None:
         for event in events:
