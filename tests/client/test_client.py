@@ -121,7 +121,7 @@ async def test_a_stream_begins_where_it_is_told_to(service: Service) -> None:
 
 async def test_patience_ends_and_progress_renews_it(service: Service) -> None:
     busy = says({"detail": "starting", "code": "busy"}, 503)
-    service.script = [*[busy] * 7, streams(frame(1)), busy]
+    service.script = [*[busy] * 15, streams(frame(1)), busy]
     seen: list[int] = []
 
     async def follow() -> None:
@@ -132,7 +132,7 @@ async def test_patience_ends_and_progress_renews_it(service: Service) -> None:
     with pytest.raises(ServiceError, match="starting"):
         await follow()
     assert seen == [1]
-    assert len(service.asked) == 7 + 1 + 7
+    assert len(service.asked) == 15 + 1 + 15
     assert max(service.waits) <= 5.0
 
 
