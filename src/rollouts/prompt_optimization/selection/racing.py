@@ -20,7 +20,7 @@ from rollouts.prompt_optimization.selection.table import reached
 _DESIGN = 32
 _BONUS = 0.5
 _HEAD_START = 1.0
-_GROWTH, _LEAST_AT_ONCE, _MOST_AT_ONCE = 0.15, 2, 32
+_GROWTH, _MOST_AT_ONCE = 0.15, 32
 _STEEP, _FLATTER, _FLATTEST = 1.25, 0.12, 0.5
 _RENEW_EVERY, _RENEWED = 200, 300
 _STOP_EVERY = 128
@@ -103,7 +103,7 @@ class RacingSelector:
                 index[row] = np.inf
                 continue
             free = self.space.samples - int(asked[row])
-            chunk = min(max(_LEAST_AT_ONCE, int(_GROWTH * asked[row])), _MOST_AT_ONCE, room, free)
+            chunk = min(max(1, int(_GROWTH * asked[row])), _MOST_AT_ONCE, room, free)
             more[row] = more.get(row, 0) + chunk
             asked[row] += chunk
             room -= chunk
