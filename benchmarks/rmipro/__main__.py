@@ -33,14 +33,14 @@ OURS = "adaptive"
 Key = tuple[str, int, str]
 
 
-def play(seed: int, *, name: str, methods: Sequence[str], per_agent: int) -> dict[str, Course]:
+def play(seed: int, *, name: str, methods: Sequence[str], per_agent: int, own: bool) -> dict[str, Course]:
     """All methods on one world."""
     world = make(FAMILIES[name], seed)
     rollouts = per_agent * len(world.right)
     return {
         method: joint_course(world, "racing", seed, rollouts=rollouts)
         if method == "mipro"
-        else course(world, method, seed, rollouts=rollouts)
+        else course(world, method, seed, rollouts=rollouts, own=own)
         for method in methods
     }
 
@@ -115,6 +115,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rollouts", type=lambda text: [int(n) for n in text.split(",")], default=[100])
     parser.add_argument("--families", type=lambda text: text.split(","), default=list(FAMILIES))
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), help=",".join(METHODS))
+    parser.add_argument("--own", action="store_true", help="the metric scores agents, too")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the records here")
     return parser.parse_args(argv)
@@ -128,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         for per_agent in options.rollouts:
             mine = []
             for name in options.families:
-                work = partial(play, name=name, methods=[*options.methods, OURS], per_agent=per_agent)
+                work = partial(play, name=name, methods=[*options.methods, OURS], per_agent=per_agent, own=options.own)
                 courses = list(pool.map(work, seeds, chunksize=5))
                 mine += [compared(name, per_agent, method, courses) for method in options.methods]
             for record, corrected in zip(mine, holm([record["p"] for record in mine]), strict=True):

@@ -91,4 +91,8 @@ def course(world: World, scheduler: str, seed: int, *, rollouts: int, own: bool 
 
 
 def outcome(world: World, program: tuple[int, ...], sample: int, own: bool) -> Outcome:
-    return Outcome(score=float(world.scores(program)[sample]), own=world.own(program, sample) if own else {})
+    return Outcome(
+        score=float(world.scores(program)[sample]),
+        own=world.own(program, sample) if own else {},
+        ran=frozenset(f"a{n}" for n in world.ran(sample)),
+    )

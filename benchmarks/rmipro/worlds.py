@@ -111,10 +111,13 @@ class World:
             self._values[program] = float(self.scores(program)[SAMPLES:].mean())
         return self._values[program]
 
+    def ran(self, sample: int) -> tuple[int, ...]:
+        """The agents that run on a sample."""
+        return (0, 1 + int(self.needed[sample])) if self.family.experts else tuple(range(len(self.right)))
+
     def own(self, program: Numbers, sample: int) -> dict[str, float]:
         """Scores of the agents that ran."""
-        ran = range(len(program)) if not self.family.experts else (0, 1 + int(self.needed[sample]))
-        return {f"a{n}": float(self.right[n][program[n], sample]) for n in ran}
+        return {f"a{n}": float(self.right[n][program[n], sample]) for n in self.ran(sample)}
 
     def cost(self, agent: int | None) -> float:
         """Of one rollout in which `agent` is new (None: everything is)."""

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from rollouts.budget import Budget, Constraints
-from rollouts.dtypes import Agent, Program, PromptTemplate, Request, Sample
+from rollouts.dtypes import Agent, Evaluation, Failure, Program, PromptTemplate, Request, Sample, Score
+from rollouts.dtypes.scoring import Metric
 from rollouts.errors import ConfigError, StoreError
 from rollouts.prompt_optimization.rmipro import RMIPROConfig, run_rmipro
 from rollouts.prompt_optimization.scheduling import SCHEDULERS
 from rollouts.prompt_optimization.scheduling.credit import bottleneck_table
+from rollouts.prompt_optimization.traces import went_well
 from rollouts.store import MemoryStore, open_store
 from rollouts.testing import FaultyStore
 
@@ -61,6 +63,38 @@ async def test_a_modules_own_score_shows_the_way_where_the_programs_is_flat() ->
     assert FIND in best.modules["find"].system
     assert DECIDE in best.modules["decide"].system
     assert {entry["source"] for entry in result.details["bottleneck"]["modules"]} == {"scores"}
+
+
+async def test_demonstrations_of_modules_come_from_rollouts_that_failed_as_a_whole() -> None:
+    """`decide` is always wrong at first, so no rollout is right; the good runs of `find` are examples all the same."""
+    for score_fn, expected in ((score, True), (plain_score, False)):
+        events: Events = []
+        await optimized(TwoSteps(), program(find=FIND), score_fn, events=events, config={"num_trials": 8})
+        sources = next(data["sources"] for kind, data in events if kind == "demo_sets")
+        assert ("bootstrapped" in sources["find"]) == expected
+        assert "bootstrapped" not in sources["decide"]
+
+
+@pytest.mark.parametrize(
+    ("start", "value", "own", "good"),
+    [
+        (program(), 0.0, {"find": 1.0, "decide": 0.0}, {"find"}),
+        (program(), 0.0, {"find": 0.5}, set()),
+        (program(), 0.0, {}, set()),
+        (program(), 1.0, {"find": 0.0}, {"decide"}),
+        (program(), 1.0, {}, {"find", "decide"}),
+        (Program.single(PromptTemplate("", "{message}")), 0.0, {"main": 1.0}, set()),
+        (Program.single(PromptTemplate("", "{message}")), 1.0, {"main": 1.0}, {"main"}),
+    ],
+)
+def test_which_runs_are_examples_to_follow(start: Program, value: float, own: dict[str, float], good: set[str]) -> None:
+    told = Score(metrics=(Metric("right", value),), modules=own)
+    evaluation = Evaluation(key="k", program="p", sample_id="s", score=told, output="cards")
+    assert went_well(start, evaluation, 1.0) == good
+    failed = Evaluation(
+        key="k", program="p", sample_id="s", failure=Failure(kind="TimeoutError", message="late", stage="timeout")
+    )
+    assert went_well(start, failed, 1.0) == set()
 
 
 @pytest.mark.parametrize("source", ["propose", "reflect"])

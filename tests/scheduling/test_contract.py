@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import pytest
@@ -83,6 +84,7 @@ MODULES = st.tuples(
             undecided=st.integers(0, 6),
             affordable=st.one_of(st.none(), st.integers(0, 5)),
             incumbent=st.integers(0, 3),
+            ceiling=st.one_of(st.none(), st.floats(0, 1)),
         )
         for n in range(3)
     )
@@ -175,8 +177,11 @@ def test_an_unknown_name_is_an_error_with_the_nearest() -> None:
 # ── adaptive: what it is for ──
 
 
-def trials_of(scheduler: Scheduler, told: State, effects: dict[str, float], rounds: int, seed: int) -> dict[str, int]:
-    """Trials by module when candidates of a module differ from its start by draws with that spread."""
+def trials_of(
+    scheduler: Scheduler, told: State, effects: dict[str, float], rounds: int, seed: int, harmful: str = ""
+) -> dict[str, int]:
+    """Trials by module when candidates of a module differ from its start by draws with that spread; those of `harmful`
+    only spoil what was right."""
     rng, count = Random(seed), dict.fromkeys(effects, 0)
     for _ in range(rounds):
         results = []
@@ -185,6 +190,7 @@ def trials_of(scheduler: Scheduler, told: State, effects: dict[str, float], roun
                 count[share.module] += 1
                 effect = rng.gauss(0.0, effects[share.module])
                 moved = min(1.0, 2 * effects[share.module])
+                effect = -moved if share.module == harmful else effect
                 differences = tuple(
                     0.0 if rng.random() > moved else (1.0 if rng.random() < 0.5 + effect / moved / 2 else -1.0)
                     for _ in range(share.samples)
@@ -214,6 +220,24 @@ def test_adaptive_goes_to_the_bottleneck() -> None:
         count = trials_of(scheduler, told, {"m0": 0.02, "m1": 0.02, "m2": 0.25, "m3": 0.02}, 15, seed)
         won += count["m2"] > 0.5 * sum(count.values())
     assert won >= 4
+
+
+@pytest.mark.parametrize("ceiling", [0.0, 0.01])
+def test_adaptive_leaves_a_module_that_lacks_nothing_its_kept_share(ceiling: float) -> None:
+    """Its candidates move most, for all of them do harm; the others lack a quarter."""
+    effects = {"m0": 0.3, **dict.fromkeys(names(4)[1:], 0.1)}
+    for seed in range(4):
+        scheduler = make_scheduler("adaptive", names(4), samples=SAMPLES)
+        told = state([ModuleState(name=n, untried=500, ceiling=ceiling if n == "m0" else 0.25) for n in names(4)])
+        count = trials_of(scheduler, told, effects, 15, seed, harmful="m0")
+        assert count["m0"] <= math.ceil(0.2 / 4 * sum(count.values()))
+
+
+def test_adaptive_stays_with_a_weak_module_whose_first_candidates_change_nothing() -> None:
+    scheduler = make_scheduler("adaptive", names(2), samples=SAMPLES)
+    told = state([ModuleState(name=n, untried=500, ceiling=c) for n, c in (("m0", 0.05), ("m1", 0.5))])
+    count = trials_of(scheduler, told, {"m0": 0.05, "m1": 0.0}, 3, 0)
+    assert count["m1"] > count["m0"]
 
 
 def test_adaptive_serves_equal_modules_alike() -> None:

@@ -134,6 +134,84 @@ def test_leaders_are_the_likely_gains_together_then_the_incumbents() -> None:
     assert set(swaps.leaders(4)[2:]) == {(1, 0), (0, 1)}
 
 
+# ── modules that do not run on every sample ──
+
+
+def routed(expert: int = 5, samples: int = 40) -> Swaps:
+    """`a` runs everywhere, `b` on every `expert`-th sample; the start was run on all of them."""
+    swaps = swaps_of(samples=samples)
+    for sample in range(samples):
+        swaps.record((0, 0), sample, outcome_of(sample, expert))
+    return swaps
+
+
+def outcome_of(sample: int, expert: int, own: float = 0.0) -> Outcome:
+    runs = sample % expert == 0
+    return Outcome(
+        score=0.5, own={"a": 1.0, "b": own} if runs else {"a": 1.0}, ran=frozenset("ab") if runs else frozenset("a")
+    )
+
+
+@pytest.mark.parametrize("work", ["new", "more"])
+def test_a_routed_modules_trials_are_on_its_own_samples(work: str) -> None:
+    swaps = routed()
+    if work == "more":
+        for trial in swaps.trials(plan("b", 2, samples=3)):
+            swaps.record(trial.program, trial.samples[0], Outcome(score=0.5))
+            swaps.results([trial])
+    trials = swaps.trials(plan("b", 2, samples=3, work=work))
+    assert len(trials) == 2
+    for trial in trials:
+        assert len(trial.samples) == 3
+        assert all(sample % 5 == 0 for sample in trial.samples)
+        assert all(sample % 5 for sample in trial.idle)
+    (everywhere,) = swaps.trials(plan("a", 1))
+    assert everywhere.idle == ()
+
+
+def test_samples_without_the_module_count_as_no_difference_and_cost_nothing() -> None:
+    swaps = routed()
+    (trial,) = swaps.trials(plan("b", 1, samples=8))
+    assert len(trial.samples) == 8
+    assert swaps.cells([trial]) == [(trial.program, sample) for sample in trial.samples]
+    for sample in trial.samples:
+        swaps.record(trial.program, sample, Outcome(score=1.0))
+    (result,) = swaps.results([trial])
+    assert result.mean == pytest.approx(0.5 * 8 / (8 + len(trial.idle))), "the effect on the program's mean"
+    assert swaps.state("b").undecided == 0, "it has nothing left to show"
+
+
+def test_a_module_that_runs_nowhere_takes_no_trials_until_it_does() -> None:
+    swaps = routed(expert=1000, samples=40)
+    swaps.record((0, 0), 0, outcome_of(1, 1000))
+    assert swaps.state("b").most == 0
+    assert swaps.state("a").most == 4
+    swaps.record((0, 0), 7, outcome_of(0, 1000))
+    assert swaps.state("b").most == 4
+
+
+def test_the_ceiling_is_what_a_module_lacks_where_it_runs() -> None:
+    swaps = routed(samples=400)
+    router, expert = swaps.state("a").ceiling, swaps.state("b").ceiling
+    assert router is not None
+    assert expert is not None
+    assert router < 0.01
+    assert expert == pytest.approx(1.25 * 0.2, rel=0.02)
+    assert Swaps(["a"], 10).state("a").ceiling is None
+
+
+def test_a_new_version_is_judged_by_its_own_scores_and_the_others_keep_theirs() -> None:
+    swaps = routed(samples=200)
+    trials = swaps.trials(plan("b", 1, samples=30))
+    for sample in trials[0].samples:
+        swaps.record(trials[0].program, sample, Outcome(score=1.0, own={"a": 1.0, "b": 1.0}, ran=frozenset("ab")))
+    swaps.results(trials)
+    assert [found.candidate for found in swaps.adopt()] == [1]
+    assert swaps.own_scores("b") == [1.0] * 30
+    assert swaps.own_scores("a") == [1.0] * 200
+    assert swaps.state("b").ceiling < 0.02  # type: ignore[operator]
+
+
 # ── the model of gains ──
 
 

@@ -20,7 +20,7 @@ from rollouts.evaluation import Cell, Task
 from rollouts.prompt_optimization.demos import DemoLimits, DemoSet, build_demo_sets, own_demos
 from rollouts.prompt_optimization.splits import chosen_rows
 from rollouts.prompt_optimization.study import Study, StudyOptions, running
-from rollouts.prompt_optimization.traces import Success, demonstrations
+from rollouts.prompt_optimization.traces import Success, demonstrations, went_well
 
 _FIRST_SHARE = 4
 _LEAST_FIRST = 16
@@ -29,8 +29,8 @@ _LEAST_FIRST = 16
 async def collect_successes(
     study: Study, program: Program, samples: Sequence[Sample], threshold: float, *, enough: int | None = None
 ) -> tuple[list[Success], int]:
-    """The samples on which `program` scored at least `threshold`, in the order of `samples`, with their evaluations;
-    and how many were run.
+    """The samples on which the run of `program`, or of one of its modules, went well (see `went_well`), in the order of
+    `samples`, with their evaluations; and how many were run.
 
     All run at once, but a first part goes ahead: when none of it succeeds, the rest is not paid for. `enough`
     successes end it too.
@@ -42,7 +42,7 @@ async def collect_successes(
         evaluations = await study.evaluate([Cell(program, sample) for sample in part], phase="bootstrap")
         attempted += len(part)
         for sample, evaluation in zip(part, evaluations, strict=True):
-            if evaluation.value is not None and evaluation.value >= threshold and evaluation.output.strip():
+            if went_well(program, evaluation, threshold):
                 successes.append((sample, evaluation))
         if not successes or (enough is not None and len(successes) >= enough):
             break
@@ -71,7 +71,7 @@ async def demo_sets_of(
 ) -> tuple[dict[str, list[DemoSet]], int]:
     """Module -> demonstration sets to choose from; and how many rollouts were made for them.
 
-    The ground truth is the answer of a one-module program that the rows fill: others learn from successful runs alone.
+    The ground truth is the answer of a one-module program that the rows fill: others learn from runs that went well.
     """
     if not settings.optimize_demos:
         return {name: [own_demos(template)] for name, template in start.modules.items()}, 0

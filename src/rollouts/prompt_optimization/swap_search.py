@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rollouts.dtypes import Evaluation, Program, Sample
+from rollouts.dtypes import Evaluation, Sample
 from rollouts.evaluation import Cell
 from rollouts.evaluation.summary import is_missing
 from rollouts.prompt_optimization.plan import Plan
@@ -140,16 +140,17 @@ class SwapSearch:
         program = self._workshop.program(numbers)
         own = {} if evaluation.score is None else dict(evaluation.score.modules)
         missing = is_missing(evaluation)
-        self._swaps.record(numbers, sample, Outcome(score=evaluation.value, own=own, missing=missing))
+        ran = [trace.module for trace in traces_of(program, self._val[sample], evaluation)]
+        outcome = Outcome(score=evaluation.value, own=own, ran=frozenset(ran) or None, missing=missing)
+        self._swaps.record(numbers, sample, outcome)
         if missing:
             return
         self._study.violations.note(program, [evaluation])
-        self._note_modules(program, self._val[sample], evaluation)
+        self._note_modules(ran, evaluation)
         self._costs.note(numbers, sample, evaluation, trial)
 
-    def _note_modules(self, program: Program, sample: Sample, evaluation: Evaluation) -> None:
+    def _note_modules(self, ran: Sequence[str], evaluation: Evaluation) -> None:
         self._rollouts += 1
-        ran = [trace.module for trace in traces_of(program, sample, evaluation)]
         self._called.update(set(ran))
         failure = evaluation.failure
         if failure is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rollouts.dtypes import Evaluation, FewShotExample, Message, Program, Sample, Trace, fill
@@ -27,19 +28,30 @@ def traces_of(program: Program, sample: Sample, evaluation: Evaluation) -> tuple
     return (Trace(module=module, values=sample.inputs, steps=tuple(steps)),)
 
 
-def demonstrations(program: Program, successes: Sequence[Success], threshold: float) -> dict[str, list[FewShotExample]]:
-    """Module -> its runs in rollouts that went well, as demonstrations.
+def went_well(program: Program, evaluation: Evaluation, threshold: float) -> set[str]:
+    """The modules whose runs in this rollout are examples to follow.
 
-    Where the metric scores modules, a module's run has to reach `threshold` by its own score. Tool calls between
-    question and answer are kept as messages.
+    A module goes by its own score where the metric gives one, also in a rollout that went wrong as a whole; others, and
+    that of a one-module program, by the rollout's. A run has to end by itself: right in the end is not enough.
     """
+    score, trajectory = evaluation.score, evaluation.trajectory
+    if score is None or (trajectory is not None and trajectory.stop_reason != "answer"):
+        return set()
+    right = evaluation.value is not None and evaluation.value >= threshold and bool(evaluation.output.strip())
+    if len(program.modules) == 1 and not right:
+        return set()
+    whole = threshold if right else -math.inf
+    return {name for name in program.modules if score.modules.get(name, whole) >= threshold}
+
+
+def demonstrations(program: Program, successes: Sequence[Success], threshold: float) -> dict[str, list[FewShotExample]]:
+    """Module -> its runs that `went_well`, as demonstrations. Tool calls between question and answer are kept as
+    messages."""
     out: dict[str, list[FewShotExample]] = {name: [] for name in program.modules}
     for sample, evaluation in successes:
-        if evaluation.trajectory is not None and evaluation.trajectory.stop_reason != "answer":
-            continue  # right in the end, but a run that did not end by itself is no example to follow
-        own = evaluation.score.modules if evaluation.score is not None else {}
+        good = went_well(program, evaluation, threshold)
         for trace in traces_of(program, sample, evaluation):
-            if trace.output.strip() and own.get(trace.module, threshold) >= threshold:
+            if trace.module in good and trace.output.strip():
                 out[trace.module].append(_demonstration(program, trace))
     return out
 

@@ -5,6 +5,7 @@ incumbent gains on average by what the samples will show, at the number of sampl
 as a module's incumbent gets better than what candidates usually are, as its candidates turn out alike, and as a
 comparison is decided. The spread of candidates is learnt for each module and shrunk towards that of all, so without
 evidence of a bottleneck all modules are worth about the same and are served alike; each always keeps a small share.
+Where the metric scores modules, what a module lacks bounds what its candidates can be worth (`ModuleState.ceiling`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ class Adaptive:
 
     def allocate(self, state: State) -> Allocation:
         self._follow(state)
+        for module in state.modules:
+            if module.ceiling is not None:
+                self._gains[module.name].expect(module.ceiling)
         self._share_ratios()
         resource = state.scarcest
         cost = {module.name: self._cost(module.name, resource) for module in state.modules}

@@ -25,7 +25,8 @@ class ModuleState:
 
     untried: candidates that wait for a first trial, or could be made for one. undecided: tried ones that are neither
     taken nor ruled out. affordable: trials that the module's own budget still pays for; None without one. incumbent:
-    the number of its incumbent.
+    the number of its incumbent. ceiling: the most that any candidate of it can add to the differences of trials, by
+    what its own score lacks; None where the metric does not score it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModuleState:
     undecided: int = 0
     affordable: int | None = None
     incumbent: int = 0
+    ceiling: float | None = None
 
     @property
     def most(self) -> int:
@@ -87,7 +89,8 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialResult:
-    """What became of a trial: candidate minus `against`, the incumbent then, on the samples where both have a score.
+    """What became of a trial: candidate minus `against`, the incumbent then, on the samples where both have a score,
+    and 0 on those that the module has no part in.
 
     `failed` counts the samples where one of them failed; `spend` is what the trial took.
     """

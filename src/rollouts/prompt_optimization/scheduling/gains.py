@@ -7,7 +7,8 @@ together, so what was compared with an earlier incumbent still counts.
 
 What is expected of a module that was hardly tried goes by how much its swaps move: candidates that change the score of
 one sample in twenty cannot differ by much, those that change every third one may. So the spread's prior is a ratio of
-the mean squared difference (`moved`), and the ratio is what modules share.
+the mean squared difference (`moved`), and the ratio is what modules share. Where a module's own scores tell how much
+it lacks, that bounds the spread: harmful candidates move a good module too, but none can make it better.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _LEAST_VARIANCE = 1e-12
 _SPREAD_COUNT = 4.0
 _MOVED, _MOVED_COUNT = 0.1, 1.0
 """What is expected of `moved` counts as one sample: what tells modules apart first is how much their swaps move."""
+_CEILING_COUNT, _CEILING_SHARE = 20.0, 0.5
+"""Where it is known what a module lacks, `moved` is expected to be as much and counts as 20 samples: a first candidate
+that moves nothing is no reason to leave a weak module. The spread is at most half of it."""
 _LEAST_WEIGHT = 0.05
 _STEPS = 3
 
@@ -83,6 +87,17 @@ class Gains:
         self.ratio = RATIO
         self._spread2 = (RATIO * _MOVED) ** 2
         self._posterior: Posterior | None = None
+        self._expected = (_MOVED, _MOVED_COUNT)
+        self._limit2 = math.inf
+
+    def expect(self, ceiling: float) -> None:
+        """No candidate can gain more than `ceiling`: so much is expected to be `moved`, and candidates that may be
+        better cannot be spread wider than a share of it, however much the harmful ones move."""
+        if self._expected == (ceiling, _CEILING_COUNT):
+            return
+        self._expected = (ceiling, _CEILING_COUNT)
+        self._limit2 = max(_LEAST_SPREAD, _CEILING_SHARE * ceiling) ** 2
+        self._posterior = None
 
     @property
     def tried(self) -> int:
@@ -115,7 +130,7 @@ class Gains:
             place = {number: index for index, number in enumerate(numbers)}
             moved = self._mean_square(centred=False)
             noise = self._mean_square(centred=True)
-            self._spread2 = (self.ratio * moved) ** 2
+            self._spread2 = min(self._limit2, (self.ratio * moved) ** 2)
             for _ in range(_STEPS):
                 mean, cov = self._infer(place, noise, moved)
                 self._refit(mean, cov, moved)
@@ -126,7 +141,8 @@ class Gains:
 
     def _mean_square(self, *, centred: bool) -> float:
         """Of paired differences: about their pair's mean, or about 0."""
-        squares, count = _MOVED * _MOVED_COUNT, _MOVED_COUNT
+        moved, count = self._expected
+        squares = moved * count
         for n, total, square in self._edges.values():
             squares += max(0.0, square - total * total / n) if centred else square
             count += max(0.0, n - 1) if centred else n
@@ -158,7 +174,7 @@ class Gains:
         own = np.diag(cov)[:-1] + cov[-1, -1] - self._spread2 - 2 * (cov[-1, :-1])
         squares = float(np.sum((mean[:-1] - centre) ** 2 + np.maximum(0.0, own)))
         prior = _SPREAD_COUNT * (self.ratio * moved) ** 2
-        self._spread2 = max(_LEAST_SPREAD**2, (prior + squares) / (tried + _SPREAD_COUNT))
+        self._spread2 = min(self._limit2, max(_LEAST_SPREAD**2, (prior + squares) / (tried + _SPREAD_COUNT)))
 
 
 def chance(gap: Gap) -> float:

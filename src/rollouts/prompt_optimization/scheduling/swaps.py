@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from rollouts.budget import Spend
 from rollouts.prompt_optimization.scheduling.base import Allocation, ModuleState, Share, TrialResult
 from rollouts.prompt_optimization.scheduling.gains import Gains, chance, expected_gain
+from rollouts.prompt_optimization.scheduling.shown import Shown
 from rollouts.prompt_optimization.scheduling.trials import Adopted, Numbers, Outcome, Trial
 
 ACCEPT, REJECT = 0.9, 0.1
@@ -35,7 +36,8 @@ class Swaps:
 
     `tie_break` is what a module's own score counts for beside the program's in comparisons of its candidates: enough to
     tell apart candidates that the program's score does not, as when a later module spoils everything. Trials take
-    samples in the `order`, so the start's first scores are best of the first samples in it.
+    samples in the `order`, so the start's first scores are best of the first samples in it. Of those on which the
+    incumbents did not run the module they take none: a swap makes no difference there, which counts as a result.
     """
 
     def __init__(self, names: Sequence[str], samples: int, *, seed: int = 0, tie_break: float = 0.25) -> None:
@@ -43,6 +45,7 @@ class Swaps:
         self._modules = {name: _Module(name, Gains(samples)) for name in names}
         self.order: Sequence[int] = random.Random(f"swaps-{seed}").sample(range(samples), samples)
         self._cells: dict[Numbers, dict[int, Outcome]] = {}
+        self._shown = Shown(names)
         self._asked: dict[tuple[str, int], set[int]] = {}
         self._round = 0
         self._tie_break = tie_break
@@ -93,18 +96,24 @@ class Swaps:
         return sorted(worth, key=lambda number: (-worth[number], number))
 
     def _left(self, module: str, candidate: int) -> int:
-        return self.samples - len(self._asked.get((module, candidate), ()))
+        """Samples on which the candidate may make a difference and was not tried."""
+        return self.samples - len(self._shown.idle(module) | self._asked.get((module, candidate), set()))
 
     def state(self, module: str, *, unmade: int = 0, affordable: int | None = None) -> ModuleState:
         """The module as schedulers see it; `unmade` candidates can still be made."""
         entry = self._modules[module]
         return ModuleState(
             name=module,
-            untried=len(entry.untried) + unmade,
+            untried=len(entry.untried) + unmade if self._left(module, 0) else 0,
             undecided=len(self.undecided(module)),
             affordable=affordable,
             incumbent=entry.incumbent,
+            ceiling=self._ceiling(module),
         )
+
+    def _ceiling(self, module: str) -> float | None:
+        lacking = self._shown.lacking(module)
+        return None if lacking is None else (1 + self._tie_break) * lacking
 
     # ── trials ──
 
@@ -123,15 +132,16 @@ class Swaps:
         else:
             chosen = self.undecided(share.module)[: share.trials]
         for number in chosen:
-            samples = self._next_samples(share.module, number, share.samples)
+            samples, idle = self._next_samples(share.module, number, share.samples)
             if samples:
-                self._asked.setdefault((share.module, number), set()).update(samples)
+                self._asked.setdefault((share.module, number), set()).update(samples, idle)
                 yield Trial(
                     module=share.module,
                     candidate=number,
                     program=self.swapped(share.module, number),
                     incumbent=self.incumbent,
                     samples=samples,
+                    idle=idle,
                 )
 
     def swapped(self, module: str, candidate: int) -> Numbers:
@@ -140,13 +150,21 @@ class Swaps:
         now = self.incumbent
         return (*now[:place], candidate, *now[place + 1 :])
 
-    def _next_samples(self, module: str, candidate: int, count: int) -> tuple[int, ...]:
-        """Samples it has not seen. All trials of a round begin at the same place, so that they share the incumbent's
-        scores, and every round at another one, so that no few samples decide everything."""
+    def _next_samples(self, module: str, candidate: int, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Samples it has not seen: those to run, and those passed over because the module does not run there. All
+        trials of a round begin at the same place, so that they share the incumbent's scores, and every round at another
+        one, so that no few samples decide everything."""
         asked = self._asked.get((module, candidate), set())
         start = (self._round - 1) * count % max(1, self.samples)
-        order = (*self.order[start:], *self.order[:start])
-        return tuple([sample for sample in order if sample not in asked][:count])
+        resting = self._shown.idle(module)
+        chosen: list[int] = []
+        idle: list[int] = []
+        for sample in (*self.order[start:], *self.order[:start]):
+            if len(chosen) == count:
+                break
+            if sample not in asked:
+                (idle if sample in resting else chosen).append(sample)
+        return tuple(chosen), tuple(idle)
 
     def cells(self, trials: Sequence[Trial]) -> list[tuple[Numbers, int]]:
         """What has to be run for these trials and is not known, those of one program side by side."""
@@ -163,6 +181,8 @@ class Swaps:
         """What became of a cell; a missing one may be asked for again."""
         if not outcome.missing:
             self._cells.setdefault(program, {})[sample] = outcome
+            if program == self.incumbent:
+                self._shown.note(sample, outcome)
 
     def results(
         self, trials: Sequence[Trial], spend: Callable[[Trial], Spend] = lambda trial: Spend()
@@ -189,13 +209,16 @@ class Swaps:
             for s in seen
             if mine[s].score is not None and theirs[s].score is not None
         )
+        failed = len(seen) - len(differences)
+        if differences:
+            differences += (0.0,) * len(trial.idle)
         place = self.names.index(trial.module)
         return TrialResult(
             module=trial.module,
             candidate=trial.candidate,
             against=trial.incumbent[place],
             differences=differences,
-            failed=len(seen) - len(differences),
+            failed=failed,
             spend=spend,
         )
 
@@ -209,7 +232,7 @@ class Swaps:
     def _forget(self, trial: Trial) -> None:
         entry = self._modules[trial.module]
         asked = self._asked[trial.module, trial.candidate]
-        asked.difference_update(trial.samples)
+        asked.difference_update(trial.samples, trial.idle)
         if not asked:
             entry.tried.remove(trial.candidate)
             entry.untried.insert(0, trial.candidate)
@@ -225,8 +248,12 @@ class Swaps:
             found = self._winner(name)
             if found is not None:
                 out.append(found)
+        tried = {found.module: self._cells.get(self.swapped(found.module, found.candidate), {}) for found in out}
         for found in out:
             self._modules[found.module].incumbent = found.candidate
+        self._shown.renew(tried)
+        for sample, outcome in self._cells.get(self.incumbent, {}).items():
+            self._shown.note(sample, outcome)
         gained = {found.module: max(0.0, found.gain) for found in out}
         for name, entry in self._modules.items():
             others = sum(gain for module, gain in gained.items() if module != name)
@@ -269,9 +296,8 @@ class Swaps:
         return len(self._asked.get((module, candidate), ()))
 
     def own_scores(self, module: str) -> list[float]:
-        """The module's own scores under the incumbents."""
-        cells = self._cells.get(self.incumbent, {})
-        return [cell.own[module] for _, cell in sorted(cells.items()) if module in cell.own]
+        """The module's own scores, by sample the last one under incumbents, with its own version of now."""
+        return self._shown.own(module)
 
     def gains(self, module: str) -> Gains:
         """What was learnt of a module's candidates."""
