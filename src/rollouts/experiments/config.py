@@ -55,7 +55,7 @@ class MiproTable(Table):
     )
     bootstrap_threshold: float = setting(
         1.0,
-        "Least score of a rollout whose answer may become a demonstration.",
+        "Least score of a rollout, or of a module by its own score, whose answer may become a demonstration.",
         aliases=("few_shot_score_threshold",),
         ge=0,
         le=1,

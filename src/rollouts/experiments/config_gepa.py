@@ -115,7 +115,7 @@ class GepaTable(Table):
     )
     bootstrap_threshold: float = setting(
         _OWN.bootstrap_threshold,
-        "Least score of a rollout whose answer may become a demonstration.",
+        "Least score of a rollout, or of a module by its own score, whose answer may become a demonstration.",
         aliases=("few_shot_score_threshold",),
         ge=0,
         le=1,

@@ -51,7 +51,10 @@ class RmiproTable(Table):
         _OWN.num_demo_sets, "Demonstration sets to choose from, beside none and your own.", ge=1
     )
     bootstrap_threshold: float = setting(
-        _OWN.bootstrap_threshold, "Least score of a rollout whose answer may become a demonstration.", ge=0, le=1
+        _OWN.bootstrap_threshold,
+        "Least score of a rollout, or of a module by its own score, whose answer may become a demonstration.",
+        ge=0,
+        le=1,
     )
     top_k: int = setting(_OWN.top_k, "Half of the programs that meet in the race at the end.", ge=1)
     max_instruction_tokens: int = setting(
