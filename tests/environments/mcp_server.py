@@ -13,7 +13,7 @@ from mcp.server.mcpserver import Image, MCPServer
 
 def make_server() -> MCPServer[Any]:
     """A server that counts its calls, so that its past can be seen."""
-    logging.disable(logging.CRITICAL)  # it reports the tools' errors on standard error
+    logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)  # it reports the tools' errors on standard error
     server = MCPServer("small")
     state = {"count": 0}
 

@@ -243,7 +243,7 @@ def test_a_search_on_a_simulated_model_improves_a_prompt(name: str) -> None:
     )
     result = asyncio.run(work)
     assert result.verdict is not None
-    assert result.verdict.decision == "ship"
+    assert result.verdict.difference.mean > 0.1
 
 
 def test_a_search_on_a_simulated_team_mends_the_weak_expert() -> None:
