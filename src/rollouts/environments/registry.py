@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +12,7 @@ from rollouts.dtypes import Environment, EnvironmentFactory, canonical_json, dig
 from rollouts.environments.calculator import CalculatorEnvironment
 from rollouts.environments.mcp import MCPEnvironment
 from rollouts.errors import ConfigError
+from rollouts.imports import import_object
 
 ENVIRONMENTS: Mapping[str, Callable[..., Environment]] = {
     "calculator": CalculatorEnvironment,
@@ -35,7 +33,10 @@ def make_environment_factory(name: str, **options: Any) -> EnvironmentFactory:
     nearest one), options that do not fit, and an extra that is missing.
     """
     if ":" in name:
-        found = _imported(name)
+        try:
+            found = import_object(name)
+        except ConfigError as error:
+            raise ConfigError(f"environment {name!r} cannot be imported: {error}") from error
         _check(name, found, ({},), options)
         return functools.partial(found, **options)
     make = ENVIRONMENTS.get(name.strip().lower())
@@ -78,23 +79,3 @@ def _check(name: str, call: Any, given: tuple[Any, ...], options: Mapping[str, A
     except TypeError as problem:
         known = ", ".join(list(signature.parameters)[len(given) :]) or "none"
         raise ConfigError(f"environment {name!r}: {problem} (its options: {known})") from None
-
-
-def _imported(path: str) -> Any:
-    module_name, _, attribute = path.partition(":")
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    try:
-        found: Any = importlib.import_module(module_name)
-    except (ImportError, SyntaxError, ValueError) as problem:
-        raise ConfigError(f"environment {path!r}: {module_name!r} cannot be imported: {problem}") from problem
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            names = [name for name in dir(found) if not name.startswith("_")]
-            near = difflib.get_close_matches(part, names, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"environment {path!r}: {module_name!r} has no {attribute!r}{hint}")
-        found = getattr(found, part)
-    return found

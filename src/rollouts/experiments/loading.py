@@ -202,4 +202,4 @@ def _syntax(source: str, text: str, message: str) -> str:
     return f"{source}: line {line}, column {column}: is no valid TOML: {match['what']}"
 
 
-__all__ = ["DEFAULT_BUDGET", "LoadedConfig", "load_config", "parse_config"]
+__all__ = ["DEFAULT_BUDGET", "LoadedConfig", "load_config", "parse_config", "read_file"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rollouts.dtypes import Program, PromptTemplate, as_program
 from rollouts.errors import ConfigError
-from rollouts.evaluation.metrics.registry import import_object
 from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_convert import to_template
 from rollouts.experiments.config_errors import nearest
+from rollouts.imports import import_object
 
 
 def make_importable(job: JobConfig, base_dir: Path) -> None:

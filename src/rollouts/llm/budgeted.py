@@ -40,6 +40,21 @@ class RunClock:
         return self._ledger.check_time(self._clock.now() - self._started) if self._capped else None
 
 
+def taken_by(response: Response, worst: Spend) -> Spend:
+    """What an attempt took that was answered."""
+    return Spend(
+        micros=response.cost_micros,
+        tokens=response.usage.total_tokens,
+        calls=worst.calls,
+        seconds=response.latency_s,
+    )
+
+
+def taken_by_failure(error: BaseException, worst: Spend) -> Spend:
+    """What a failed attempt took: one call when it was certainly not billed, else the worst case."""
+    return Spend(calls=worst.calls) if isinstance(error, ProviderError) and not error.billed else worst
+
+
 class BudgetedClient:
     """Reserves the worst case of every attempt before it leaves and settles what it took when it is over.
 
@@ -69,17 +84,9 @@ class BudgetedClient:
         try:
             response = await (self._inner.complete(request) if left is None else self._timed(request, left))
         except BaseException as error:
-            taken = Spend(calls=worst.calls) if isinstance(error, ProviderError) and not error.billed else worst
-            ledger.settle(reservation, replace(taken, seconds=self._clock.now() - started))
+            ledger.settle(reservation, replace(taken_by_failure(error, worst), seconds=self._clock.now() - started))
             raise
-        usage = response.usage
-        actual = Spend(
-            micros=response.cost_micros,
-            tokens=usage.prompt_tokens + usage.completion_tokens,
-            calls=worst.calls,
-            seconds=response.latency_s,
-        )
-        ledger.settle(reservation, actual)
+        ledger.settle(reservation, taken_by(response, worst))
         return response
 
     async def close(self) -> None:

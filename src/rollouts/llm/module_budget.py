@@ -9,7 +9,8 @@ from dataclasses import replace
 from rollouts.budget import ModuleAccount, Spend
 from rollouts.budget.modules import ModuleReservation
 from rollouts.dtypes import Request, Response
-from rollouts.errors import BudgetExhausted, CallTimeout, ProviderError
+from rollouts.errors import BudgetExhausted, CallTimeout
+from rollouts.llm.budgeted import taken_by, taken_by_failure
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock
 
@@ -36,13 +37,7 @@ class ModuleBudgetedClient:
         taken = worst
         try:
             response = await self._timed(account, reservation, request)
-            usage = response.usage
-            taken = Spend(
-                micros=response.cost_micros,
-                tokens=usage.prompt_tokens + usage.completion_tokens,
-                calls=worst.calls,
-                seconds=response.latency_s,
-            )
+            taken = taken_by(response, worst)
             return response
         except BaseException as error:
             taken = replace(_taken(error, worst), seconds=self._clock.now() - started)
@@ -78,10 +73,7 @@ class ModuleBudgetedClient:
 
 
 def _taken(error: BaseException, worst: Spend) -> Spend:
-    """What a failed attempt took: nothing when the run's own budget refused it, one call when it was certainly not
-    billed, else the worst case."""
+    """Nothing when the run's own budget refused the attempt; else as in `taken_by_failure`."""
     if isinstance(error, BudgetExhausted) and error.resource != "seconds":
         return Spend()
-    if isinstance(error, ProviderError) and not error.billed:
-        return Spend(calls=worst.calls)
-    return worst
+    return taken_by_failure(error, worst)

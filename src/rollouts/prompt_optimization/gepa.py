@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, PromptTemplate, ScoreFn, as_program
+from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, PromptTemplate, ScoreFn
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.bootstrap import demo_sets_of
-from rollouts.prompt_optimization.constraints import check_modules
 from rollouts.prompt_optimization.evolution import Evolution
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
 from rollouts.prompt_optimization.objectives import with_objectives
@@ -24,13 +23,14 @@ from rollouts.prompt_optimization.offspring import Outcome, with_text
 from rollouts.prompt_optimization.operations import crossover_templates, mutate_template, select_elites
 from rollouts.prompt_optimization.plan import Plan, affordable, make_gepa_plan
 from rollouts.prompt_optimization.pool import Member, Pool
+from rollouts.prompt_optimization.prepared import prepared
 from rollouts.prompt_optimization.proposers import RuleProposer
 from rollouts.prompt_optimization.proposers.writing import repeatable
 from rollouts.prompt_optimization.reflection import LLMReflector, Reflector
 from rollouts.prompt_optimization.selection import Cell, Result, Selector, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.space import ListedSpace
-from rollouts.prompt_optimization.splits import Splits, split_dataset
+from rollouts.prompt_optimization.splits import Splits
 from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of, closing, open_study
 from rollouts.prompt_optimization.targets import Target, targets_of
 from rollouts.prompt_optimization.types import GenerationStats, GEPAConfig, OptimizationResult, ScoredProgram
@@ -217,13 +217,8 @@ async def run_gepa(
     `mutation_endpoint` is the model that reads what happened and rewrites texts. Everything else, and what is raised,
     as in `run_mipro`. A score with `feedback` tells the reflecting model more than a number does.
     """
-    start = as_program(initial_template)
-    data = dataset if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
-    data.check(start)
     opts = replace(options or StudyOptions(), method="gepa")
-    check_modules(opts.constraints, start)
-    if opts.slots is None:
-        opts = replace(opts, slots=config.max_concurrent)
+    start, data, opts = prepared(initial_template, dataset, config, opts)
     task = Task(endpoint=endpoint, score_fn=score_fn, environment_factory=environment_factory)
     study = open_study(task, [mutation_endpoint], opts)
     reflector = default_reflector(study, mutation_endpoint, config.seed)

@@ -20,22 +20,21 @@ from rollouts.dtypes import (
     PromptTemplate,
     Sample,
     ScoreFn,
-    as_program,
 )
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.bootstrap import bootstrap_demos, demo_sets_of
-from rollouts.prompt_optimization.constraints import check_modules
 from rollouts.prompt_optimization.demos import Answers, DemoSet, demo_pool, example_of, varied
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
 from rollouts.prompt_optimization.objectives import with_objectives
 from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
+from rollouts.prompt_optimization.prepared import prepared
 from rollouts.prompt_optimization.proposers import LLMProposer, Proposal, Proposer, RuleProposer, Tried
 from rollouts.prompt_optimization.proposers.writing import repeatable
 from rollouts.prompt_optimization.search import Reproposal, search
 from rollouts.prompt_optimization.selection import TRIAL_SELECTORS, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.space import Factor, ProgramSpace
-from rollouts.prompt_optimization.splits import Splits, split_dataset
+from rollouts.prompt_optimization.splits import Splits
 from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of, closing, open_study, running
 from rollouts.prompt_optimization.targets import Target, targets_of
 from rollouts.prompt_optimization.types import MIPROConfig, OptimizationResult
@@ -241,13 +240,7 @@ async def run_mipro(
     Raises ConfigError, DataError and TemplateError before anything is spent; TooManyFailures and the final
     ProviderErrors when the run is broken; StoreError. An exhausted budget is no error: the best so far is returned.
     """
-    start = as_program(initial_template)
-    data = dataset if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
-    data.check(start)
-    opts = options or StudyOptions()
-    check_modules(opts.constraints, start)
-    if opts.slots is None:
-        opts = replace(opts, slots=config.max_concurrent)
+    start, data, opts = prepared(initial_template, dataset, config, options or StudyOptions())
     task = Task(endpoint=endpoint, score_fn=score_fn, environment_factory=environment_factory)
     study = open_study(task, [proposer_endpoint], opts)
     return await closing(

@@ -93,25 +93,22 @@ def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts:
     most 15 % of it are used as validation samples, and the baseline takes 5 %. The race of the finalists takes 45 % of
     the rest and the trials what remains; minibatches shrink before trials are given up.
     """
-    bootstrap = train if config.optimize_demos and config.max_bootstrapped_demos else 0
-    if rollouts is None:
+    val, test, baseline, bootstrap, search = _around(
+        config, _VAL_SHARE, train=train, val=val, test=test, rollouts=rollouts
+    )
+    if search is None:
         trial_cells = min(config.minibatch_size, val)
         full = config.num_trials // config.full_eval_every if config.full_eval_every else 0
         return Plan(
             val=val,
             test=test,
-            baseline=val,
-            bootstrap=min(bootstrap, 4 * max(config.max_bootstrapped_demos, 16)),
+            baseline=baseline,
+            bootstrap=bootstrap,
             trials=config.num_trials,
             minibatch=trial_cells,
             finals=(2 * config.top_k + full) * val,
             top_k=config.top_k,
         )
-    test = min(test, int(rollouts * _TEST_SHARE / 2))
-    val = min(val, rollouts, max(2, int(rollouts * _VAL_SHARE)))
-    bootstrap = min(bootstrap, int(rollouts * _BOOTSTRAP_SHARE))
-    baseline = min(val, max(_LEAST_BASELINE, int(rollouts * _BASELINE_SHARE)))
-    search = max(0, rollouts - 2 * test - baseline - bootstrap)
     finals = min(2 * config.top_k * val, int(search * _FINAL_SHARE))
     cells = search - finals
     minibatch = max(1, min(config.minibatch_size, val, max(_LEAST_MINIBATCH, cells // config.num_trials)))
@@ -134,25 +131,22 @@ def make_gepa_plan(config: GEPAConfig, *, train: int, val: int, test: int, rollo
     of the leaders. What it pays for is spread over the generations.
     """
     most = max(1, config.population_size - config.elite_size)
-    bootstrap = train if config.optimize_demos and config.max_bootstrapped_demos else 0
-    if rollouts is None:
+    val, test, baseline, bootstrap, search = _around(
+        config, _GEPA_VAL_SHARE, train=train, val=val, test=test, rollouts=rollouts
+    )
+    if search is None:
         children = config.children_per_generation or most
         return Plan(
             val=val,
             test=test,
-            baseline=val,
-            bootstrap=min(bootstrap, 4 * max(config.max_bootstrapped_demos, 16)),
+            baseline=baseline,
+            bootstrap=bootstrap,
             trials=config.generations,
             minibatch=children * (config.usual_rollouts + val),
             finals=2 * config.elite_size * val,
             top_k=config.elite_size,
             children=children,
         )
-    test = min(test, int(rollouts * _TEST_SHARE / 2))
-    val = min(val, rollouts, max(2, int(rollouts * _GEPA_VAL_SHARE)))
-    bootstrap = min(bootstrap, int(rollouts * _BOOTSTRAP_SHARE))
-    baseline = min(val, max(_LEAST_BASELINE, int(rollouts * _BASELINE_SHARE)))
-    search = max(0, rollouts - 2 * test - baseline - bootstrap)
     finals = min(2 * config.elite_size * val, int(search * _GEPA_FINAL_SHARE))
     return Plan(
         val=val,
@@ -165,3 +159,18 @@ def make_gepa_plan(config: GEPAConfig, *, train: int, val: int, test: int, rollo
         top_k=config.elite_size,
         children=config.children_per_generation or most,
     )
+
+
+def _around(
+    config: MIPROConfig | GEPAConfig, val_share: float, *, train: int, val: int, test: int, rollouts: int | None
+) -> tuple[int, int, int, int, int | None]:
+    """Validation and test samples, rollouts of baseline and bootstrapping, and what they leave of `rollouts` for the
+    search: None without a cap, under which all take their full size."""
+    bootstrap = train if config.optimize_demos and config.max_bootstrapped_demos else 0
+    if rollouts is None:
+        return val, test, val, min(bootstrap, 4 * max(config.max_bootstrapped_demos, 16)), None
+    test = min(test, int(rollouts * _TEST_SHARE / 2))
+    val = min(val, rollouts, max(2, int(rollouts * val_share)))
+    bootstrap = min(bootstrap, int(rollouts * _BOOTSTRAP_SHARE))
+    baseline = min(val, max(_LEAST_BASELINE, int(rollouts * _BASELINE_SHARE)))
+    return val, test, baseline, bootstrap, max(0, rollouts - 2 * test - baseline - bootstrap)

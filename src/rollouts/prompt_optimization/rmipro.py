@@ -19,17 +19,16 @@ from rollouts.dtypes import (
     PromptTemplate,
     Sample,
     ScoreFn,
-    as_program,
 )
 from rollouts.errors import ConfigError
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.bootstrap import demo_sets_of
-from rollouts.prompt_optimization.constraints import check_modules
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
 from rollouts.prompt_optimization.gepa import default_reflector
 from rollouts.prompt_optimization.mipro import default_proposers
 from rollouts.prompt_optimization.module_limits import check_limits, usual_by_module
 from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
+from rollouts.prompt_optimization.prepared import prepared
 from rollouts.prompt_optimization.rmipro_config import RMIPROConfig
 from rollouts.prompt_optimization.scheduling import Swaps, make_scheduler
 from rollouts.prompt_optimization.scheduling.credit import bottleneck_table
@@ -37,7 +36,7 @@ from rollouts.prompt_optimization.scheduling.trials import Numbers
 from rollouts.prompt_optimization.selection import Cell, Result, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.space import ListedSpace
-from rollouts.prompt_optimization.splits import Splits, split_dataset
+from rollouts.prompt_optimization.splits import Splits
 from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of, closing, open_study
 from rollouts.prompt_optimization.swap_costs import Costs
 from rollouts.prompt_optimization.swap_search import SwapSearch, without_finals
@@ -204,14 +203,9 @@ async def run_rmipro(  # noqa: PLR0913 - one argument per decision of the caller
     where the program loses than the swaps alone. `details["bottleneck"]` of the result holds the modules by head-room,
     and where the trials went.
     """
-    start = as_program(initial)
-    data = dataset if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
-    data.check(start)
     opts = replace(options or StudyOptions(), method="rmipro")
-    if opts.slots is None:
-        opts = replace(opts, slots=config.max_concurrent)
+    start, data, opts = prepared(initial, dataset, config, opts)
     check_module_budgets(opts.module_budgets, start.modules)
-    check_modules(opts.constraints, start)
     own = dict(endpoints or {})
     unknown = sorted(set(own) - set(start.modules))
     if unknown:

@@ -20,6 +20,7 @@ from rollouts.experiments.config_convert import endpoint_of
 from rollouts.experiments.config_errors import nearest
 from rollouts.experiments.config_tables import ModelTable
 from rollouts.experiments.job import DEFAULT_STORE
+from rollouts.experiments.loading import read_file
 
 PREFIX = "ROLLOUTS_SERVE_"
 
@@ -131,7 +132,7 @@ def load_settings(
     if "ROLLOUTS_STORE" in environment:
         add("ROLLOUTS_STORE", {"store": environment["ROLLOUTS_STORE"]})
     if path is not None:
-        add(str(path), _read(path))
+        add(str(path), read_file(path))
     for name, text in environment.items():
         if name.startswith(PREFIX):
             add(name, {name.removeprefix(PREFIX).lower(): _value(text)})
@@ -163,15 +164,6 @@ def _problem(problem: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     guess = nearest(path[-1], ServiceSettings.model_fields if len(path) == 1 else ModelTable.model_fields)
     hint = f"; did you mean {guess!r}?" if guess else ""
     return f"{'.'.join(path)} ({origins.get(path[0], '')}): there is no such setting{hint}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: is no valid TOML: {error}") from None
 
 
 def _value(text: str) -> Any:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -16,6 +13,7 @@ from rollouts.evaluation.metrics.judge import llm_judge
 from rollouts.evaluation.metrics.numeric import numeric_match
 from rollouts.evaluation.metrics.structured import json_schema
 from rollouts.evaluation.metrics.text import contains, exact_match, f1, regex
+from rollouts.imports import import_object
 
 METRICS: dict[str, Callable[..., ScoreFn]] = {
     "contains": contains,
@@ -57,35 +55,6 @@ def resolve_metric(metric: str | ScoreFn, **options: Any) -> ScoreFn:
     if factory is None:
         raise ConfigError(_unknown(name))
     return _built(name, factory, options)
-
-
-def import_object(path: str) -> Any:
-    """What `package.module:attribute` names, the working directory being on the path. Raises ConfigError."""
-    module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute or "/" in module_name or module_name.endswith(".py"):
-        raise ConfigError(
-            f"{path!r} must be 'package.module:function', for example 'my_metrics:score' for my_metrics.py"
-        )
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as missing:
-        if missing.name and (module_name == missing.name or module_name.startswith(missing.name + ".")):
-            raise ConfigError(
-                f"{path!r}: there is no module {missing.name!r} in {here} or among the installed packages"
-            ) from None
-        raise ConfigError(f"{path!r}: the module needs {missing.name!r}, which is not installed") from missing
-    except (ImportError, SyntaxError) as problem:
-        raise ConfigError(f"{path!r}: the module can't be imported: {problem}") from problem
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = _near(part, [name for name in dir(found) if not name.startswith("_")])
-            raise ConfigError(f"{path!r}: the module {module_name!r} has no {attribute!r}{near}")
-        found = getattr(found, part)
-    return found
 
 
 def _built(name: str, factory: Any, options: dict[str, Any]) -> ScoreFn:

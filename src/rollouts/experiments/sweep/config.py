@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from rollouts.experiments.config_keys import Settings
 from rollouts.experiments.config_limits import ConstraintsTable
 from rollouts.experiments.config_programs import ModuleModelTable, ProgramTable
 from rollouts.experiments.config_tables import PolicyTable, ProposerTable, Size, TestSize
+from rollouts.experiments.loading import read_file
 from rollouts.experiments.sweep.methods import START, Method, methods_of
 from rollouts.experiments.tasks import task_names
 from rollouts.llm.registry import spec_of
@@ -129,14 +129,7 @@ def load_experiment(path: Path | str, changes: Mapping[str, Any] | None = None) 
     Raises ConfigError that lists everything wrong with the file, one line for each problem.
     """
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is no valid TOML: {error}") from None
+    data = read_file(path)
     data |= {key: value for key, value in (changes or {}).items() if value is not None}
     data.setdefault("name", re.sub(r"[^\w-]+", "_", path.stem, flags=re.ASCII))
     return parse_experiment(data, source=str(path), base_dir=path.resolve().parent)

@@ -7,7 +7,7 @@ candidate on one sample. A selector is asked for cells and told their results; i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 Candidate = tuple[int, ...]
@@ -29,6 +29,11 @@ class Space:
     samples: int
     start: Candidate
     feasible: Callable[[Candidate], bool] = _all_feasible
+
+    def with_level(self, factor: int) -> Space:
+        """The space with one more level of a factor; its index is the last."""
+        levels = (*self.levels[:factor], self.levels[factor] + 1, *self.levels[factor + 1 :])
+        return replace(self, levels=levels)
 
 
 @dataclass(frozen=True, slots=True)

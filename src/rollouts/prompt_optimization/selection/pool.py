@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 
@@ -105,13 +104,12 @@ class Pool:
 
     def add_level(self, factor: int) -> int:
         """One more level. In a space that is written down all its candidates join."""
-        levels = list(self.space.levels)
-        new, levels[factor] = levels[factor], levels[factor] + 1
-        self.space = replace(self.space, levels=tuple(levels))
+        new = self.space.levels[factor]
+        self.space = self.space.with_level(factor)
         self.pairs[factor] = np.concatenate([self.pairs[factor], np.zeros((1, self.space.samples), dtype=np.int64)])
         self.whole = self.whole and self._fits()
         if self.whole:
-            others = [n for f, n in enumerate(levels) if f != factor]
+            others = [n for f, n in enumerate(self.space.levels) if f != factor]
             rest = (list(unravel(index, others)) for index in range(math.prod(others)))
             self.add((*others[:factor], new, *others[factor:]) for others in rest)
         return new

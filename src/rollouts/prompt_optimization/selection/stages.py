@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
 from rollouts.prompt_optimization.selection.draws import draw_candidates
@@ -118,17 +117,15 @@ class StageSelector:
 
     def add_level(self, factor: int) -> int:
         """The incumbent with the new level joins the field, and catches up with it."""
-        levels = list(self.space.levels)
-        levels[factor] += 1
-        self.space = replace(self.space, levels=tuple(levels))
-        self.table.space = self.space
+        level = self.space.levels[factor]
+        self.space = self.table.space = self.space.with_level(factor)
         new = list(self.recommend().candidate)
-        new[factor] = levels[factor] - 1
+        new[factor] = level
         candidate = tuple(new)
         if self.space.feasible(candidate):
             self.alive.append(candidate)
             self._queue += [Cell(candidate, sample) for sample in self.order[: self._depth]]
-        return levels[factor] - 1
+        return level
 
     def ranking(self) -> list[Recommendation]:
         """Survivors by their advantage, then the others, the last to leave first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
 from rollouts.prompt_optimization.selection.draws import ENUMERABLE, unravel
@@ -115,11 +115,8 @@ class TrialSelector:
         return self.table.free_samples(candidate, range(self.space.samples))
 
     def add_level(self, factor: int) -> int:
-        levels = list(self.space.levels)
-        levels[factor] += 1
-        self.space = replace(self.space, levels=tuple(levels))
-        self.table.space = self.space
-        return levels[factor] - 1
+        self.space = self.table.space = self.space.with_level(factor)
+        return self.space.levels[factor] - 1
 
     def ranking(self) -> list[Recommendation]:
         return self.table.ranking()

@@ -1,0 +1,35 @@
+"""What every optimizer checks before it opens a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from rollouts.dtypes import Program, PromptTemplate, as_program
+from rollouts.prompt_optimization.constraints import check_modules
+from rollouts.prompt_optimization.splits import Splits, SplitSettings, split_dataset
+from rollouts.prompt_optimization.study import StudyOptions
+
+
+class RunSettings(SplitSettings, Protocol):
+    """What of an optimizer's config counts before a run."""
+
+    @property
+    def max_concurrent(self) -> int: ...
+
+
+def prepared(
+    initial: PromptTemplate | Program,
+    dataset: Sequence[dict[str, Any]] | Splits,
+    config: RunSettings,
+    options: StudyOptions,
+) -> tuple[Program, Splits, StudyOptions]:
+    """The program, its data and the options with their slots. Raises ConfigError, DataError and TemplateError."""
+    start = as_program(initial)
+    data = dataset if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
+    data.check(start)
+    check_modules(options.constraints, start)
+    if options.slots is None:
+        options = replace(options, slots=config.max_concurrent)
+    return start, data, options
