@@ -28,6 +28,8 @@ from rollouts.testing.mock_provider import PRICE, MockProvider
 
 BASELINE = PromptTemplate("Name the intent of the query. " * 10, "Query: {query}")
 CANDIDATE = PromptTemplate("You route a bank's customers. " * 20, "Customer: {query}\nIntent:")
+ANSWER = "lost_or_stolen_card " * 4
+"""The same whatever is asked: an answer of other length comes in other pieces, and the two ways ask other prompts."""
 BUDGET = Budget(max_cost_usd=10_000, max_tokens=10**12, max_calls=10**9)
 Serve = Callable[..., Coroutine[Any, Any, None]]
 
@@ -68,7 +70,8 @@ def _main(serve: Serve, connection: Connection, arguments: tuple[Any, ...]) -> N
 async def mock_provider(connection: Connection, latency: float, chunk_delay: float) -> None:
     """Sends its base URL. Streams come in late pieces where `chunk_delay` (seconds) is not 0."""
     faults = {"slow_stream": 1.0} if chunk_delay else {}
-    async with MockProvider(latency=latency, faults=faults, chunk_delay=chunk_delay, keep=1) as mock:
+    mock = MockProvider(reply=lambda _: ANSWER, latency=latency, faults=faults, chunk_delay=chunk_delay, keep=1)
+    async with mock:
         connection.send(mock.base_url)
         await _ended(connection)
 

@@ -17,11 +17,11 @@ from rollouts.service.server import bind, serving
 def serve(config: Path | None, **flags: Any) -> int:
     """Serves until a signal comes; jobs that are not over go on at the next start."""
     settings = load_settings(config, **flags)
-    # A full collection stops all jobs and requests for as long as it looks at every object: leave out the libraries'
-    # own, which stay for ever, and do it seldom.
+    # A collection stops all jobs and requests for as long as it looks at objects: leave out the libraries' own, which
+    # stay for ever, look at few at a time, and at all of them seldom.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(2_000, 5, 1_000)
     # Threads that read the store for a request wait this long, and more than once, for the busy loop to let them go on.
     sys.setswitchinterval(0.001)
     return asyncio.run(_serve(settings))

@@ -72,7 +72,7 @@ class AsyncClient:
 
     async def create_job(self, config: Mapping[str, Any], *, name: str | None = None, **more: Any) -> Job:
         """Submits a job. `config` is a job file's content as a dict, `more` goes into the request as it is (`rows`,
-        `task_app`)."""
+        `task_app`, `webhook`)."""
         named = {} if name is None else {"name": name}
         return Job.from_json(await self._order("POST", "/jobs", {"config": config, **named, **more}))
 

@@ -5,7 +5,9 @@ The bytes, status and streaming of the answer go to a `Sink` as they come; what 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +25,7 @@ from rollouts.llm.tokens import estimate
 
 _KEPT = ("content-type", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry")
 _KEPT_PREFIX = "x-ratelimit-"
+_LINGER_S = 0.1
 
 
 class Sink(Protocol):
@@ -156,8 +159,10 @@ async def _streamed(response: aiohttp.ClientResponse, call: RelayRequest, failur
                 broken = error
         passed = piece if gate is None else gate.feed(piece)
         if stream.done:
-            call.sink.last(passed)
-        elif passed:
+            rest = await _rest(response)
+            call.sink.last(passed + (rest if gate is None else gate.feed(rest)))
+            break
+        if passed:
             await call.sink.piece(passed)
     if gate is not None:
         call.sink.last(gate.rest)
@@ -168,6 +173,17 @@ async def _streamed(response: aiohttp.ClientResponse, call: RelayRequest, failur
     if not stream.done:
         raise failures.cut("the stream ended before its last event")
     return stream.answer()
+
+
+async def _rest(response: aiohttp.ClientResponse) -> bytes:
+    """What comes after the last event. The end of the body frees the connection for the next call, but an answer that
+    is whole neither waits long for it nor fails with it."""
+    pieces: list[bytes] = []
+    with suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(_LINGER_S):
+            async for piece in response.content.iter_any():
+                pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -34,6 +35,9 @@ from rollouts.service.state import open_state
 
 log = logging.getLogger(__name__)
 
+_READERS = 4
+"""Threads of the routes that read the store: more would take the interpreter from the event loop, and gain nothing."""
+
 _PROBLEMS: tuple[tuple[type[RolloutsError], int, str], ...] = (
     (ConfigError, 422, "config_error"),
     (DataError, 422, "data_error"),
@@ -57,6 +61,7 @@ def create_app(settings: ServiceSettings | None = None, *, providers: Mapping[st
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = _READERS
         state = open_state(chosen, interceptor, providers)
         try:
             app.state.service, app.state.keys, app.state.env_keys = state, state.keys, state.env_keys

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 from fastapi import FastAPI
 
-from rollouts.service.guard import logging_config
+from rollouts.service.guard import head_limit, logging_config
 from rollouts.service.settings import ServiceSettings
 from rollouts.taskapp.ports import listen
 
@@ -50,6 +50,8 @@ async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
         options = uvicorn.Config(
             app,
             lifespan="off",
+            http=head_limit(app.state.service.settings.body_timeout_s),
+            ws="none",
             log_config=logging_config(lambda: keys.opened),
             log_level="warning",
             access_log=False,

@@ -55,7 +55,9 @@ class ServiceSettings(BaseModel):
     max_queued: int = Field(default=1000, ge=1, description="Jobs of one owner that may wait or run; more are refused.")
     max_rows: int = Field(default=100_000, ge=1, description="Most inline rows of a job.")
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024, description="Largest request body.")
-    body_timeout_s: float = Field(default=30.0, gt=0, description="Within this a request's body must have come.")
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, description="Within this the head of a request, and then its body, must have come."
+    )
     grace_s: float = Field(
         default=30.0, ge=0, description="What is in flight may take so long to end when a job is paused or cancelled."
     )
@@ -71,7 +73,8 @@ class ServiceSettings(BaseModel):
         description="Jobs may name addresses and key variables of models, so that the server's keys go there.",
     )
     allow_networks: tuple[str, ...] = Field(
-        default=(), description="Networks, beside public addresses, that task apps may be in: `10.0.0.0/8`."
+        default=(),
+        description="Networks, beside public addresses, that task apps and webhooks may be in: `10.0.0.0/8`.",
     )
     demo_keys: bool = Field(
         default=False,

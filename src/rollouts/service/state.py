@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from rollouts.llm.client import Provider
 from rollouts.service.interceptor import Interceptor
-from rollouts.service.jobs import Engine, Events, JobRunner, JobTable, NativeRunner, TaskAppRunner
+from rollouts.service.jobs import Engine, Events, JobRunner, JobTable, NativeRunner, TaskAppRunner, Webhooks
 from rollouts.service.keys import EnvKeys, KeyRing, ServerKey, key_path
 from rollouts.service.online import OnlineRunner, Systems
 from rollouts.service.settings import ServiceSettings
@@ -62,7 +62,8 @@ def open_state(
             "task_app": TaskAppRunner(settings=settings, env_keys=env_keys, interceptor=interceptor),
             "online": OnlineRunner(settings=settings, interceptor=interceptor, systems=online),
         }
-        engine = Engine(settings, store, jobs, events, runners=runners, providers=providers)
+        webhooks = Webhooks(settings, jobs, env_keys)
+        engine = Engine(settings, store, jobs, events, runners=runners, webhooks=webhooks, providers=providers)
     except BaseException:
         store.close()
         raise
@@ -78,8 +79,9 @@ def open_state(
     )
 
 
-def state_of(request: Request) -> ServiceState:
+async def state_of(request: Request) -> ServiceState:
     """The service that a request came to."""
+    # Async, because FastAPI runs plain functions on a thread: one more wait for every request.
     found: ServiceState = request.app.state.service
     return found
 

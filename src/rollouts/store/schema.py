@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """All schema versions this code can migrate from, oldest first; the last is the one it works with."""
 
 VERSION_TABLE = "rollouts_version"
@@ -141,8 +141,10 @@ jobs = Table(
     Column("error", Text),
     Column("summary", Text),
     Column("result", Text),
+    Column("webhook_due", Double),
     Index("ix_jobs_owner", "owner", "created_at", "id"),
     Index("ix_jobs_finished", "finished_at"),
+    Index("ix_jobs_webhook", "webhook_due"),
 )
 
 api_keys = Table(

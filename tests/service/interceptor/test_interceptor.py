@@ -392,7 +392,7 @@ async def test_responses_are_passed_through() -> None:
         event = json.dumps({"type": "response.completed", "response": done})
         return web.Response(text=f"event: response.completed\ndata: {event}\n\n", content_type="text/event-stream")
 
-    async with serving_responses(answer) as base, MockProvider() as mock:
+    async with serving_models(answer) as base, MockProvider() as mock:
         endpoint = endpoint_of(mock)
         endpoint = Endpoint(provider="openai", model="m", base_url=base, api_key=KEY, price=endpoint.price)
         async with world(endpoint) as w:
@@ -405,6 +405,39 @@ async def test_responses_are_passed_through() -> None:
             assert seen[0] == {"model": "m", "input": "hello", "max_output_tokens": 1024}
             assert [call.cost_micros for call in w.heard.calls] == [46, 46]
             assert w.heard.traces == []
+
+
+@pytest.mark.parametrize("end", ["keeps the connection open", "closes it without an end"])
+async def test_a_stream_is_whole_with_its_last_event(end: str) -> None:
+    """However the provider's server goes on after it."""
+    events = [{"choices": [{"delta": {"content": "ok"}}]}, {"choices": [], "usage": {"total_tokens": 7}}]
+    events[1]["usage"] |= {"prompt_tokens": 5, "completion_tokens": 2}  # type: ignore[operator]
+    ended = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for event in events:
+            await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+        await response.write(b"data: [DONE]\n")
+        await asyncio.sleep(0)
+        await response.write(b"\n")
+        if end.startswith("keeps"):
+            await ended.wait()
+        elif request.transport is not None:
+            request.transport.close()
+        return response
+
+    async with serving_models(answer) as base, MockProvider() as mock:
+        price = endpoint_of(mock).price
+        async with world(Endpoint(provider="openai", model="m", base_url=base, api_key=KEY, price=price)) as w:
+            with w.trial() as url:
+                body = {"messages": ASKED, "stream": True}
+                async with w.http.post(f"{url}/chat/completions", json=body) as response:
+                    assert (await response.read()).endswith(b"data: [DONE]\n\n")
+            ended.set()
+            assert w.heard.calls[0].usage == Usage(prompt_tokens=5, completion_tokens=2)
+            assert w.heard.calls[0].cost_micros == w.study.ledger.spent.micros
 
 
 async def test_a_model_of_another_protocol_answers_as_openai_would() -> None:
@@ -473,9 +506,9 @@ async def until(condition: Any) -> None:
 
 
 @asynccontextmanager
-async def serving_responses(handler: Any) -> AsyncIterator[str]:
+async def serving_models(handler: Any) -> AsyncIterator[str]:
     app = web.Application()
-    app.router.add_post("/v1/responses", handler)
+    app.router.add_post("/v1/{route:.*}", handler)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -7,9 +7,12 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rollouts.errors import StoreError
+from rollouts.service.jobs import events as module
 from rollouts.service.jobs.events import PAGE, Events
 from rollouts.store import EventRow, Store, open_store
 
@@ -94,3 +97,38 @@ async def test_a_place_beyond_the_end_waits_for_it(tmp_path: Path) -> None:
         over = True
         events.ended("j")
         assert (await far, await near) == ([4, 5], [1, 2, 3, 4, 5])
+
+
+async def test_a_store_that_fails_for_a_moment_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AGAIN_S", 0.0)
+    async with log(tmp_path) as (store, events):
+        read_events, failures = store.events, [StoreError("full"), StoreError("still full")]
+
+        def failing(*place: Any, **page: Any) -> list[EventRow]:
+            if failures:
+                raise failures.pop()
+            return read_events(*place, **page)
+
+        monkeypatch.setattr(store, "events", failing)
+        store.record(event(1), event(2))
+        assert await read(events, lambda: True) == [1, 2]
+        assert failures == []
+
+
+async def test_a_job_that_goes_on_is_followed_to_its_next_end(tmp_path: Path) -> None:
+    over = True
+    async with log(tmp_path) as (store, events):
+        store.record(event(1))
+        slow = events.follow("j", after=0, over=lambda: over, heartbeat_s=60)  # keeps the feed alive
+        assert [row.seq for row in await anext(slow)] == [1]
+        assert await read(events, lambda: over) == [1]
+        over = False
+        again = asyncio.create_task(read(events, lambda: over, after=1))
+        await asyncio.sleep(0)
+        store.record(event(2))
+        events.note("j")
+        store.flush()
+        over = True
+        events.ended("j")
+        assert await again == [2]
+        await slow.aclose()  # type: ignore[attr-defined]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,13 +18,12 @@ from rollouts.store.database import Database
 from rollouts.testing import FakeClock
 
 
-def test_a_key_lets_its_owner_in_at_once_and_later(ring: KeyRing, clock: FakeClock) -> None:
+async def test_a_key_lets_its_owner_in_at_once_and_later(ring: KeyRing, clock: FakeClock) -> None:
     key, info = ring.create(name="ci", owner="team", scopes=["jobs", "read"])
     assert re.fullmatch(r"rk_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", key)
-    assert ring.remembered(key) is None
     expected = Principal(key_id=info.id, owner="team", scopes=("read", "jobs"))
-    assert ring.look_up(key) == expected
-    assert ring.remembered(key) == expected
+    for _ in range(2):
+        assert await ring.principal(key) == expected
 
 
 def test_two_keys_have_nothing_in_common(ring: KeyRing) -> None:
@@ -31,7 +33,7 @@ def test_two_keys_have_nothing_in_common(ring: KeyRing) -> None:
 
 
 @pytest.mark.parametrize("change", ["", "x", "rk_", "secret", "other id", "longer", "space", "unicode"])
-def test_nothing_else_lets_anybody_in(ring: KeyRing, change: str) -> None:
+async def test_nothing_else_lets_anybody_in(ring: KeyRing, change: str) -> None:
     key, _ = ring.create(name="ci")
     other, _ = ring.create(name="other")
     wrong = {
@@ -43,10 +45,10 @@ def test_nothing_else_lets_anybody_in(ring: KeyRing, change: str) -> None:
     }.get(change, change)
     assert ring.look_up(key) is not None
     assert ring.look_up(wrong) is None
-    assert ring.remembered(wrong) is None
+    assert await ring.principal(wrong) is None
 
 
-def test_a_revoked_key_is_refused_at_once_here_and_within_seconds_elsewhere(
+async def test_a_revoked_key_is_refused_at_once_here_and_within_seconds_elsewhere(
     database: Database, ring: KeyRing, clock: FakeClock
 ) -> None:
     elsewhere = KeyRing(database, clock=clock.now)
@@ -55,10 +57,10 @@ def test_a_revoked_key_is_refused_at_once_here_and_within_seconds_elsewhere(
     assert elsewhere.look_up(key)
     revoked = ring.revoke(info.id)
     assert revoked.revoked_at == clock.now()
-    assert ring.remembered(key) is None
+    assert await ring.principal(key) is None
     assert ring.look_up(key) is None
     clock._now += 5.1
-    assert elsewhere.remembered(key) is None
+    assert await elsewhere.principal(key) is None
     assert elsewhere.look_up(key) is None
 
 
@@ -75,13 +77,59 @@ def test_a_key_that_is_not_there_cannot_be_revoked(ring: KeyRing) -> None:
     assert caught.value.status == 404
 
 
-def test_a_key_ends_by_itself_even_when_it_was_just_seen(ring: KeyRing, clock: FakeClock) -> None:
+async def test_a_key_in_steady_use_waits_for_the_database_once(
+    ring: KeyRing, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _ = ring.create(name="ci")
+    looked_up, let = [], threading.Event()
+    look_up = ring.look_up
+
+    def slowly(text: str) -> Principal | None:
+        looked_up.append(text)
+        assert let.wait(10)
+        return look_up(text)
+
+    monkeypatch.setattr(ring, "look_up", slowly)
+    first = [asyncio.create_task(ring.principal(key)) for _ in range(20)]
+    await asyncio.sleep(0)
+    let.set()
+    (mine,) = set(await asyncio.gather(*first))
+    let.clear()
+    clock._now += 4
+    assert [await ring.principal(key) for _ in range(20)] == [mine] * 20
+    let.set()
+    await asyncio.gather(*ring._reading.values())
+    assert looked_up == [key] * 2
+    clock._now += 4
+    assert await ring.principal(key) == mine
+
+
+async def test_a_revocation_beats_a_look_up_that_is_under_way(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, info = ring.create(name="ci")
+    read, revoked = threading.Event(), threading.Event()
+    note = ring._note_use
+
+    def late(known: Any) -> None:
+        read.set()
+        assert revoked.wait(10)
+        note(known)
+
+    monkeypatch.setattr(ring, "_note_use", late)
+    asking = asyncio.create_task(ring.principal(key))
+    assert await asyncio.to_thread(read.wait, 10)
+    ring.revoke(info.id)
+    revoked.set()
+    await asking
+    assert await ring.principal(key) is None
+
+
+async def test_a_key_ends_by_itself_even_when_it_was_just_seen(ring: KeyRing, clock: FakeClock) -> None:
     key, info = ring.create(name="demo", ttl_s=3.0)
     assert ring.look_up(key)
     clock._now += 2.9
-    assert ring.remembered(key)
+    assert await ring.principal(key)
     clock._now += 0.1
-    assert ring.remembered(key) is None
+    assert await ring.principal(key) is None
     assert ring.look_up(key) is None
     assert not info.works_at(clock.now())
 

@@ -43,6 +43,15 @@ class TaskAppRef(Body):
     test_seeds: Seeds = Field([], description="Seeds that the search never sees; none means no verdict.")
 
 
+class WebhookRef(Body):
+    """Where the end of a job is told: a POST with the job as it is then, signed as Standard Webhooks says."""
+
+    url: str = Field(max_length=2000, examples=["https://example.org/hooks/rollouts"])
+    key_name: str | None = Field(
+        None, max_length=128, description="Name of the uploaded environment key that signs; by default WEBHOOK_SECRET."
+    )
+
+
 class NewJob(Body):
     """A job: a job file as JSON, and where its data come from."""
 
@@ -57,6 +66,7 @@ class NewJob(Body):
         examples=[[{"text": "I was charged twice", "label": "billing"}, {"text": "It crashes", "label": "bugs"}]],
     )
     task_app: TaskAppRef | None = None
+    webhook: WebhookRef | None = None
 
 
 class JobView(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ from rollouts.service.api.model import (
 from rollouts.service.jobs import JobRow
 from rollouts.service.jobs.model import Status
 from rollouts.service.jobs.sse import END, event_json, frame, stream
+from rollouts.service.jobs.webhooks import WEBHOOK
 from rollouts.service.keys import Principal, require
 from rollouts.service.problems import BODY, refusals
 from rollouts.service.state import ServiceState, State
@@ -51,6 +51,8 @@ async def create(new: NewJob, state: State, who: Worker) -> JobView:
         config["rows"] = new.rows
     if new.task_app is not None:
         kind, config["task_app"] = "task_app", new.task_app.model_dump()
+    if new.webhook is not None:
+        config[WEBHOOK] = new.webhook.model_dump()
     return views.job_view(state, await state.engine.submit(kind, config, owner=who.owner, name=new.name))
 
 
@@ -71,10 +73,7 @@ def list_jobs(
 @router.get("/{job_id}", summary="One job")
 async def get(job_id: JobId, state: State, who: Reader) -> JobView:
     """The job as it is now."""
-    row = state.engine.row(job_id, who.owner)
-    if row is None:
-        row = await asyncio.to_thread(state.jobs.get, job_id, who.owner)
-    return views.job_view(state, row)
+    return views.job_view(state, await state.engine.brief(job_id, who.owner))
 
 
 @router.post("/{job_id}/pause", summary="Pause a job", responses=refusals(409))
@@ -97,7 +96,7 @@ async def cancel(job_id: JobId, state: State, who: Worker) -> JobView:
 
 def _ordered(state: ServiceState, who: Principal, job_id: str, order: Callable[[str, str], None]) -> JobView:
     order(job_id, who.owner)
-    return views.job_view(state, state.jobs.get(job_id, who.owner))
+    return views.job_view(state, state.jobs.get(job_id, who.owner, brief=True))
 
 
 @router.get("/{job_id}/events", summary="Events in pages", response_model=EventPage)
@@ -109,7 +108,7 @@ def events(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> Response:
     """The events after `since_seq`, in order."""
-    row = state.jobs.get(job_id, who.owner)
+    row = state.jobs.get(job_id, who.owner, brief=True)
     page = state.events.page(row.id, after=since_seq, limit=limit)
     found = {
         "events": [event_json(event) for event in page],
@@ -135,7 +134,7 @@ async def event_stream(
 ) -> StreamingResponse:
     """Server-sent events: every event after `Last-Event-ID` (or `since_seq`), each once and in order, until the job is
     over; then one event `end` that holds the job."""
-    row = await asyncio.to_thread(state.jobs.get, job_id, who.owner)
+    row = await state.engine.brief(job_id, who.owner)
     after = since_seq if last_event_id is None else last_event_id
     return StreamingResponse(
         _stream(state, row, after),
@@ -154,7 +153,7 @@ async def _stream(state: State, row: JobRow, after: int) -> Any:
     async for chunk in stream(parts):
         yield chunk
     if state.engine.over(row.id):
-        ended = await asyncio.to_thread(state.jobs.get, row.id)
+        ended = await state.engine.brief(row.id, row.owner)
         yield frame(END, views.job_view(state, ended).model_dump())
 
 

@@ -6,5 +6,17 @@ from rollouts.service.jobs.model import ENDED, JobRow, Status
 from rollouts.service.jobs.runners import JobRunner, NativeRunner
 from rollouts.service.jobs.table import JobTable
 from rollouts.service.jobs.taskapp_runner import TaskAppRunner
+from rollouts.service.jobs.webhooks import Webhooks
 
-__all__ = ["ENDED", "Engine", "Events", "JobRow", "JobRunner", "JobTable", "NativeRunner", "Status", "TaskAppRunner"]
+__all__ = [
+    "ENDED",
+    "Engine",
+    "Events",
+    "JobRow",
+    "JobRunner",
+    "JobTable",
+    "NativeRunner",
+    "Status",
+    "TaskAppRunner",
+    "Webhooks",
+]

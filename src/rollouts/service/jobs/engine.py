@@ -23,10 +23,13 @@ from rollouts.service.jobs.model import ENDED, JobRow, Status, new_id
 from rollouts.service.jobs.results import said
 from rollouts.service.jobs.runners import JobRunner
 from rollouts.service.jobs.table import JobTable
+from rollouts.service.jobs.webhooks import WEBHOOK, Webhooks
 from rollouts.service.settings import ServiceSettings
 from rollouts.store import EventRow, Store
 
 log = logging.getLogger(__name__)
+
+_REMEMBERED = 1000
 
 
 @dataclass(slots=True)
@@ -59,12 +62,14 @@ class Engine:
         events: Events,
         *,
         runners: Mapping[str, JobRunner],
+        webhooks: Webhooks,
         providers: Mapping[str, Provider] | None = None,
     ) -> None:
         self._settings, self._store, self._jobs, self._events = settings, store, jobs, events
-        self._runners, self._providers = runners, providers or {}
+        self._runners, self._webhooks, self._providers = runners, webhooks, providers or {}
         self._gate = FairGate(settings.slots)
         self._rows: dict[str, JobRow] = {}
+        self._ended: dict[str, JobRow] = {}
         self._queue: dict[str, JobRow] = {}
         self._active: dict[str, Active] = {}
         self._turns: dict[str, int] = {}
@@ -74,11 +79,12 @@ class Engine:
         """Takes up what earlier processes left."""
         for row in self._jobs.unfinished():
             if row.status in ENDED:
-                self._jobs.change(row.id, finished_at=time.time())
+                self._jobs.change(row.id, **_now_over(row))
                 continue
             self._rows[row.id] = row
             if row.status != "paused":
                 self._queue[row.id] = row
+        self._webhooks.start(self._tell)
         self._begin()
 
     async def close(self) -> None:
@@ -88,6 +94,7 @@ class Engine:
         for task in (*tasks, *self._enders):
             task.cancel()
         await asyncio.gather(*tasks, *self._enders, return_exceptions=True)
+        await self._webhooks.close()
 
     async def submit(self, kind: str, config: Mapping[str, Any], *, owner: str, name: str = "") -> JobRow:
         """A new job, checked and queued. Raises RolloutsError that says what to change."""
@@ -107,6 +114,7 @@ class Engine:
             config=dict(config),
             created_at=time.time(),
         )
+        await asyncio.to_thread(self._webhooks.check, owner, config)
         try:
             async with self._runners[kind].prepared(row) as job:
                 row = replace(row, name=name or job.options.name)
@@ -115,7 +123,7 @@ class Engine:
             raise
         self._jobs.add(row)
         self._rows[row.id] = row
-        self._tell(row.id, "queued")
+        self._tell(row.id, "job", status="queued")
         self._queue[row.id] = row
         self._begin()
         return row
@@ -138,7 +146,8 @@ class Engine:
         """Lets a job that was paused, or has failed, go on where it was."""
         row = self._checked(job_id, owner, "resumed", "paused", "failed")
         self._rows[row.id] = row
-        self._queue[row.id] = self._set(row.id, "queued", error=None, finished_at=None)
+        self._webhooks.forget(row.id)
+        self._queue[row.id] = self._set(row.id, "queued", error=None, finished_at=None, webhook_due=None)
         self._begin()
 
     def cancel(self, job_id: str, owner: str) -> None:
@@ -165,6 +174,13 @@ class Engine:
         """The job, if it is the owner's and not over: as it is stored, without asking the database."""
         row = self._rows.get(job_id)
         return row if row is not None and row.owner == owner else None
+
+    async def brief(self, job_id: str, owner: str) -> JobRow:
+        """The job in brief. The database is asked only for jobs that were over long ago. Raises RunNotFound."""
+        row = self._rows.get(job_id) or self._ended.get(job_id)
+        if row is not None and row.owner == owner:
+            return row.brief
+        return await asyncio.to_thread(self._jobs.get, job_id, owner, brief=True)
 
     def study(self, job_id: str) -> Study | None:
         """The study of a job that is being run."""
@@ -250,26 +266,29 @@ class Engine:
     def _set(self, job_id: str, status: Status, **changes: Any) -> JobRow:
         self._jobs.change(job_id, status=status, **changes)
         row = self._rows[job_id] = replace(self._rows[job_id], status=status, **changes)
-        self._tell(job_id, status)
+        self._tell(job_id, "job", status=status)
         return row
 
     def _finish(self, job_id: str, status: Status, **changes: Any) -> None:
         self._queue.pop(job_id, None)
         with suppress(RolloutsError):  # a store that fails has failed the job before; the next start takes it up
-            self._set(job_id, status, finished_at=time.time(), **changes)
+            row = self._set(job_id, status, **_now_over(self._rows[job_id]), **changes)
+            if row.webhook_due is not None:
+                self._webhooks.send(row)
+            self._ended[job_id] = row.brief
+            if len(self._ended) > _REMEMBERED:
+                del self._ended[next(iter(self._ended))]
         self._rows.pop(job_id, None)
         self._events.ended(job_id)
 
-    def _tell(self, job_id: str, status: Status) -> None:
+    def _tell(self, job_id: str, kind: str, **data: Any) -> None:
         study = self.study(job_id)
         if study is not None:
-            study.emit("job", status=status)
+            study.emit(kind, **data)
         else:
             self._store.flush()
             seq = self._jobs.last_event(job_id) + 1
-            self._store.record(
-                EventRow(run_id=job_id, seq=seq, kind="job", data={"status": status}, created_at=time.time())
-            )
+            self._store.record(EventRow(run_id=job_id, seq=seq, kind=kind, data=data, created_at=time.time()))
         self._events.note(job_id)
 
     def _end_soon(self, active: Active, at_rest: Awaitable[object]) -> None:
@@ -284,3 +303,8 @@ class Engine:
         ender = asyncio.create_task(end())
         self._enders.add(ender)
         ender.add_done_callback(self._enders.discard)
+
+
+def _now_over(row: JobRow) -> dict[str, float]:
+    now = time.time()
+    return {"finished_at": now, "webhook_due": now} if WEBHOOK in row.config else {"finished_at": now}

@@ -17,18 +17,23 @@ from rollouts.store.base import EventRow, Store
 
 PAGE = 1000
 _GATHER_S = 0.02
+_AGAIN_S = 1.0
 _KEPT = 2 * PAGE
 
 log = logging.getLogger(__name__)
 
 
 class _Feed:
-    """The newest committed events of a job that somebody listens to: all those after `base`."""
+    """The newest committed events of a job that somebody listens to: all those after `base`.
+
+    `ending` says that the job is over, `complete` that all of its events have been read since then.
+    """
 
     def __init__(self) -> None:
         self.rows: list[EventRow] = []
         self.base = self.tip = 0
         self.listeners = 0
+        self.ending = self.complete = False
         self.changed = asyncio.Event()
 
     def add(self, rows: Sequence[EventRow]) -> None:
@@ -39,6 +44,10 @@ class _Feed:
         if len(self.rows) > _KEPT:
             self.base = self.rows[-PAGE - 1].seq
             del self.rows[:-PAGE]
+        self.wake()
+
+    def end(self) -> None:
+        self.complete = True
         self.wake()
 
     def after(self, seq: int) -> Sequence[EventRow]:
@@ -93,24 +102,24 @@ class Events:
     async def follow(
         self, job_id: str, *, after: int, over: Callable[[], bool], heartbeat_s: float
     ) -> AsyncIterator[Sequence[EventRow]]:
-        """All events after number `after`, a few at a time, until `over` says that no more will come, or `hang_up`; an
-        empty list after every `heartbeat_s` seconds without one."""
+        """All events after number `after`, a few at a time, until the job has `ended` or `hang_up`; an empty list after
+        every `heartbeat_s` seconds without one. `over` says whether it has ended before."""
         feed = self._feeds.setdefault(job_id, _Feed())
         feed.listeners += 1
         try:
+            feed.ending = over()
+            feed.complete = feed.complete and feed.ending
             self.note(job_id)
             while not self._hung_up:
-                changed, ended = feed.changed, over()
-                if ended:
-                    rows: Sequence[EventRow] = await asyncio.to_thread(self._flushed, job_id, after)
-                elif after < feed.base:
-                    rows = await asyncio.to_thread(self.page, job_id, after=after)
+                changed, complete = feed.changed, feed.complete
+                if after < feed.base:
+                    rows: Sequence[EventRow] = await asyncio.to_thread(self.page, job_id, after=after)
                 else:
                     rows = feed.after(after)
                 if rows:
                     after = rows[-1].seq
                     yield rows
-                elif ended:
+                elif complete:
                     return
                 elif not await _within(changed, heartbeat_s):
                     yield ()
@@ -120,10 +129,11 @@ class Events:
                 del self._feeds[job_id]
 
     def ended(self, job_id: str) -> None:
-        """Wakes those who listen to a job that is over."""
+        """A job is over: who listens to it is sent away when all of its events are delivered."""
         feed = self._feeds.get(job_id)
         if feed is not None:
-            feed.wake()
+            feed.ending = True
+            self.note(job_id)
 
     async def _read_on(self) -> None:
         while True:
@@ -131,26 +141,26 @@ class Events:
             await asyncio.sleep(_GATHER_S)
             self._anything.clear()
             noted, self._noted = self._noted, set()
-            wanted = {job: feed.tip for job in noted if (feed := self._feeds.get(job)) is not None}
+            feeds = {job: feed for job in noted if (feed := self._feeds.get(job)) is not None}
+            ending = {job for job, feed in feeds.items() if feed.ending}
             try:
-                found = await asyncio.to_thread(self._fresh, wanted)
+                found = await asyncio.to_thread(self._fresh, {job: feed.tip for job, feed in feeds.items()})
             except StoreError as error:
                 log.error("events cannot be read: %s", error)
+                self._noted |= noted
+                self._anything.set()
+                await asyncio.sleep(_AGAIN_S)
                 continue
             for job, rows in found.items():
-                feed = self._feeds.get(job)
-                if feed is not None and feed.tip == wanted[job]:
-                    feed.add(rows)
+                feeds[job].add(rows)
                 if len(rows) == PAGE:
                     self.note(job)
+                elif job in ending and feeds[job].ending:
+                    feeds[job].end()
 
     def _fresh(self, wanted: dict[str, int]) -> dict[str, list[EventRow]]:
         self._store.flush()
         return {job: self._store.events(job, after=tip, limit=PAGE) for job, tip in wanted.items()}
-
-    def _flushed(self, job_id: str, after: int) -> list[EventRow]:
-        self._store.flush()
-        return self.page(job_id, after=after)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Status = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
@@ -18,7 +18,8 @@ class JobRow:
 
     `config` is what was asked for, as `kind` understands it; it holds no secret. `finished_at` is set when nothing of
     the job is in flight any more: a moment after `status` where it was cancelled. `summary` and `result` are what a run
-    that came to an end has to say (see `rollouts.service.jobs.results`); lists of jobs leave `result` out.
+    that came to an end has to say (see `rollouts.service.jobs.results`). `webhook_due` is set from the end of the job
+    until its webhook has been told of it. A row in `brief` is without `config` and `result`, which may be megabytes.
     """
 
     id: str
@@ -33,6 +34,12 @@ class JobRow:
     error: str | None = None
     summary: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
+    webhook_due: float | None = None
+
+    @property
+    def brief(self) -> JobRow:
+        """The row as lists have it."""
+        return replace(self, config={}, result=None)
 
     @property
     def over(self) -> bool:

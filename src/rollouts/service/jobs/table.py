@@ -17,7 +17,9 @@ from rollouts.store.database import Database
 
 _JSON = ("config", "summary", "result")
 _TEXT = ("owner", "name", "error")
-_LISTED = [column for column in jobs.c if column.name != "result"]
+_LONG = ("config", "result")
+_BRIEF = [column for column in jobs.c if column.name not in _LONG]
+_WITHOUT_RESULT = [column for column in jobs.c if column.name != "result"]
 
 
 class JobTable:
@@ -38,9 +40,9 @@ class JobTable:
         if not changed:
             raise RunNotFound(f"no job has the id {job_id!r}")
 
-    def get(self, job_id: str, owner: str | None = None) -> JobRow:
-        """The job with that id. Raises RunNotFound when there is none, or it is not of `owner`."""
-        query = select(jobs).where(jobs.c.id == clean(job_id), *_of(owner))
+    def get(self, job_id: str, owner: str | None = None, *, brief: bool = False) -> JobRow:
+        """The job with that id, `brief` as in lists. Raises RunNotFound when there is none, or it is not of `owner`."""
+        query = select(*(_BRIEF if brief else jobs.c)).where(jobs.c.id == clean(job_id), *_of(owner))
         with self._database.read() as connection:
             row = connection.execute(query).first()
         if row is None:
@@ -50,12 +52,12 @@ class JobTable:
     def list(
         self, owner: str, *, status: str | None = None, limit: int = 50, before: str | None = None
     ) -> Sequence[JobRow]:
-        """The newest jobs of `owner` first, without their results; `before` is the id after which to go on."""
-        query = select(*_LISTED).where(*_of(owner))
+        """The newest jobs of `owner` first, in `brief`; `before` is the id after which to go on."""
+        query = select(*_BRIEF).where(*_of(owner))
         if status is not None:
             query = query.where(jobs.c.status == status)
         if before is not None:
-            last = self.get(before, owner)
+            last = self.get(before, owner, brief=True)
             query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(last.created_at, last.id))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit))
@@ -63,7 +65,13 @@ class JobTable:
 
     def unfinished(self) -> Sequence[JobRow]:
         """All jobs that are not over, oldest first."""
-        query = select(*_LISTED).where(jobs.c.finished_at.is_(None)).order_by(jobs.c.created_at, jobs.c.id)
+        query = select(*_WITHOUT_RESULT).where(jobs.c.finished_at.is_(None)).order_by(jobs.c.created_at, jobs.c.id)
+        with self._database.read() as connection:
+            return [_decoded(row) for row in connection.execute(query)]
+
+    def webhooks_due(self) -> Sequence[JobRow]:
+        """The jobs whose end is still to be told, without their results."""
+        query = select(*_WITHOUT_RESULT).where(jobs.c.webhook_due.is_not(None)).order_by(jobs.c.webhook_due)
         with self._database.read() as connection:
             return [_decoded(row) for row in connection.execute(query)]
 
@@ -95,8 +103,8 @@ def _encoded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decoded(row: Row[Any]) -> JobRow:
-    values = dict(row._mapping)
+    values: dict[str, Any] = {"config": {}, **row._mapping}
     for name in _JSON:
-        if values.get(name) is not None:
+        if isinstance(values.get(name), str):
             values[name] = json.loads(values[name])
     return JobRow(**values)

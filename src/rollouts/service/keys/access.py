@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -30,7 +29,8 @@ def require(scope: Scope) -> Callable[..., Awaitable[Principal]]:
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     ) -> Principal:
         key = header or (bearer.credentials if bearer is not None else "")
-        found = await _principal(request.app.state.keys, key) if key else None
+        keys: KeyRing = request.app.state.keys
+        found = await keys.principal(key) if key else None
         if found is None:
             wrong = "is wrong, revoked or past its end" if key else "is missing"
             raise ServiceError(
@@ -48,7 +48,3 @@ def require(scope: Scope) -> Callable[..., Awaitable[Principal]]:
         return found
 
     return principal
-
-
-async def _principal(keys: KeyRing, key: str) -> Principal | None:
-    return keys.remembered(key) or await asyncio.to_thread(keys.look_up, key)

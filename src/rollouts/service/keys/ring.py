@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, select, update
@@ -49,6 +51,8 @@ class KeyRing:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database, self._clock = database, clock
         self._known: dict[str, _Known] = {}
+        self._revoked: set[str] = set()
+        self._reading: dict[str, asyncio.Task[Principal | None]] = {}
 
     def create(
         self, *, name: str, owner: str = "default", scopes: Sequence[Scope] = ("jobs",), ttl_s: float | None = None
@@ -94,20 +98,42 @@ class KeyRing:
                 update(api_keys).where(of_key, api_keys.c.revoked_at.is_(None)).values(revoked_at=self._clock())
             )
             row = connection.execute(select(api_keys).where(of_key)).first()
-        self._known.pop(key_id, None)
         if row is None:
             raise ServiceError(
                 f"no key has the id {key_id!r}; `rollouts keys list` shows them", status=404, code="key_not_found"
             )
+        self._revoked.add(key_id)
         return _decode(row)
 
-    def remembered(self, text: str) -> Principal | None:
-        """Whose key `text` is, where that was looked up in the last seconds. Reads nothing and never waits."""
+    async def principal(self, text: str) -> Principal | None:
+        """Whose key `text` is, for the event loop: as `look_up`, which it calls on a thread.
+
+        A key in steady use is read again before what is known of it is too old to trust, so that only the first
+        request waits for the database.
+        """
         parts = _FORM.fullmatch(text)
-        known = None if parts is None else self._known.get(parts[1])
-        if parts is None or known is None or self._clock() - known.read_at > _TRUSTED_S:
+        if parts is None:
             return None
+        known = self._known.get(parts[1])
+        age = 0.0 if known is None else self._clock() - known.read_at
+        if known is None or age > _TRUSTED_S:
+            return await asyncio.shield(self._read(text))
+        if age > _TRUSTED_S / 2:
+            self._read(text)
         return self._principal(known, parts[2])
+
+    def _read(self, text: str) -> asyncio.Task[Principal | None]:
+        """The look-up on a thread, one for all who ask for the same."""
+        reading = self._reading.get(text)
+        if reading is None:
+            reading = self._reading[text] = asyncio.create_task(asyncio.to_thread(self.look_up, text))
+            reading.add_done_callback(partial(self._was_read, text))
+        return reading
+
+    def _was_read(self, text: str, reading: asyncio.Task[Principal | None]) -> None:
+        del self._reading[text]
+        if not reading.cancelled():
+            reading.exception()  # where nobody waits for it, the next one that is waited for will tell
 
     def look_up(self, text: str) -> Principal | None:
         """Whose key `text` is; None when it is no key, or one that was revoked or has ended."""
@@ -127,7 +153,8 @@ class KeyRing:
 
     def _principal(self, known: _Known, secret: str) -> Principal | None:
         key = known.key
-        if not known.matches(secret) or not key.works_at(self._clock()):
+        # A look-up that was under way during a revocation may have brought the key back.
+        if key.id in self._revoked or not known.matches(secret) or not key.works_at(self._clock()):
             return None
         return Principal(key_id=key.id, owner=key.owner, scopes=key.scopes)
 
