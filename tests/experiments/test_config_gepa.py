@@ -19,7 +19,7 @@ from rollouts.experiments.config_keys import tables
 from rollouts.experiments.config_search import gepa_settings, mipro_settings
 from rollouts.experiments.job import load_splits, prepare
 from rollouts.experiments.loading import LoadedConfig, load_config, parse_config
-from rollouts.prompt_optimization.types import OBJECTIVES, GEPAConfig
+from rollouts.prompt_optimization.configs import OBJECTIVES, GEPAConfig
 
 from .test_config_loading import base, problems
 

@@ -34,8 +34,8 @@ from rollouts.experiments.config_keys import tables
 from rollouts.experiments.config_search import mipro_settings
 from rollouts.experiments.config_template import Answers, template_toml
 from rollouts.experiments.loading import load_config, parse_config
+from rollouts.prompt_optimization.configs import MIPROConfig
 from rollouts.prompt_optimization.selection.registry import SELECTORS
-from rollouts.prompt_optimization.types import MIPROConfig
 
 from .test_config_loading import base
 

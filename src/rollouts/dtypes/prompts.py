@@ -154,6 +154,11 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=1024)
+def _system_messages(text: str) -> tuple[Message, ...]:
+    return (Message("system", text),) if text else ()
+
+
+@lru_cache(maxsize=1024)
 def _demo_messages(examples: tuple[FewShotExample, ...]) -> tuple[Message, ...]:
     out: list[Message] = []
     for demo in examples:
@@ -167,8 +172,7 @@ def render(template: PromptTemplate, values: Mapping[str, Any]) -> tuple[Message
 
     What all samples share comes first, so that a provider's prefix cache is of use. An empty `system` is left out.
     """
-    system = fill(template.system, values)
-    head = (Message("system", system),) if system else ()
+    head = _system_messages(fill(template.system, values))
     user = Message("user", fill(template.user_template, values))
     return (*head, *_demo_messages(template.few_shot_examples), user)
 

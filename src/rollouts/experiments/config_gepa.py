@@ -8,7 +8,7 @@ from pydantic import Strict
 
 from rollouts.experiments import config_compat as compat
 from rollouts.experiments.config_base import Parts, Table, setting
-from rollouts.prompt_optimization.types import GEPAConfig, Objective
+from rollouts.prompt_optimization.configs import GEPAConfig, Objective
 
 _OWN = GEPAConfig()
 Objectives = Objective | Annotated[tuple[Objective, ...], Strict(False)]

@@ -18,7 +18,8 @@ from rollouts.prompt_optimization.demos import example_of
 from rollouts.prompt_optimization.mipro import mipro_plan, usual_candidate
 from rollouts.prompt_optimization.plan import Plan, affordable, make_gepa_plan
 from rollouts.prompt_optimization.rmipro import rmipro_plan
-from rollouts.prompt_optimization.study import DEFAULT_SLOTS, usual_rollout
+from rollouts.prompt_optimization.study import DEFAULT_SLOTS
+from rollouts.prompt_optimization.usual import usual_rollout
 from rollouts.prompt_optimization.workshop import SHOWN
 
 _USUAL_DEMOS = 0.5

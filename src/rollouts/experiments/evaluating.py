@@ -12,8 +12,9 @@ from rollouts.errors import ConfigError, DataError, EvaluationError, RolloutsErr
 from rollouts.evaluation import Cell, EvaluationSummary, summarise
 from rollouts.evaluation.summary import scores_by_sample
 from rollouts.experiments.job import Job
+from rollouts.prompt_optimization.opening import open_study
 from rollouts.prompt_optimization.splits import check_inputs
-from rollouts.prompt_optimization.study import StudyOptions, open_study
+from rollouts.prompt_optimization.study import StudyOptions
 from rollouts.stats import Interval, mean_interval
 from rollouts.store.base import Store
 

@@ -13,9 +13,10 @@ from rollouts.evaluation.summary import scores_by_sample, summarise
 from rollouts.experiments.job import Job
 from rollouts.prompt_optimization import GEPAConfig
 from rollouts.prompt_optimization.demos import DemoLimits, build_demo_sets
+from rollouts.prompt_optimization.opening import open_study
 from rollouts.prompt_optimization.plan import affordable
 from rollouts.prompt_optimization.proposers import RuleProposer
-from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of, open_study
+from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of
 from rollouts.prompt_optimization.targets import targets_of
 from rollouts.stats import HeadRoom, Interval, head_room, mean_interval
 from rollouts.store import Store

@@ -36,9 +36,10 @@ from rollouts.experiments.starting import make_importable, to_start
 from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, OptimizationResult, RMIPROConfig, Splits, StudyOptions
 from rollouts.prompt_optimization.gepa import default_reflector, gepa
 from rollouts.prompt_optimization.mipro import default_proposers, mipro
+from rollouts.prompt_optimization.opening import closing, open_study
 from rollouts.prompt_optimization.rmipro import default_writers, rmipro
 from rollouts.prompt_optimization.splits import chosen_rows
-from rollouts.prompt_optimization.study import Study, closing, open_study
+from rollouts.prompt_optimization.study import Study
 from rollouts.store import RunRow, Store
 
 DEFAULT_STORE = ".rollouts/rollouts.db"

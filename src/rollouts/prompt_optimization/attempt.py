@@ -9,6 +9,7 @@ from typing import Literal
 
 from rollouts.dtypes import Evaluation, Program, Sample, TextPart
 from rollouts.evaluation.summary import is_missing
+from rollouts.prompt_optimization.configs import GEPAConfig
 from rollouts.prompt_optimization.objectives import objectives
 from rollouts.prompt_optimization.offspring import Child, Kind, Outcome, Paid, weakest_module, with_text
 from rollouts.prompt_optimization.pool import Pool
@@ -17,7 +18,6 @@ from rollouts.prompt_optimization.selection.gate import Gate
 from rollouts.prompt_optimization.splits import Splits
 from rollouts.prompt_optimization.study import Study, cells_of
 from rollouts.prompt_optimization.traces import traces_of
-from rollouts.prompt_optimization.types import GEPAConfig
 
 _CHEAPER = 0.95
 _TOLERANCE = 0.03

@@ -18,8 +18,9 @@ from rollouts.dtypes import (
 )
 from rollouts.evaluation import Cell, Task
 from rollouts.prompt_optimization.demos import DemoLimits, DemoSet, build_demo_sets, own_demos
+from rollouts.prompt_optimization.opening import running
 from rollouts.prompt_optimization.splits import chosen_rows
-from rollouts.prompt_optimization.study import Study, StudyOptions, running
+from rollouts.prompt_optimization.study import Study, StudyOptions
 from rollouts.prompt_optimization.traces import Success, demonstrations, went_well
 
 _FIRST_SHARE = 4

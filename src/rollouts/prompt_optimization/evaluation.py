@@ -10,8 +10,9 @@ from rollouts.datasets import samples_from_dicts
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, PromptTemplate, ScoreFn
 from rollouts.errors import EvaluationError
 from rollouts.evaluation import Cell, Task, summarise
+from rollouts.prompt_optimization.opening import running
 from rollouts.prompt_optimization.splits import chosen_rows
-from rollouts.prompt_optimization.study import StudyOptions, running
+from rollouts.prompt_optimization.study import StudyOptions
 
 
 async def evaluate_template(

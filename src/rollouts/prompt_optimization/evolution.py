@@ -14,6 +14,7 @@ from random import Random
 
 from rollouts.dtypes import Evaluation, Program
 from rollouts.prompt_optimization.attempt import Setting, attempt
+from rollouts.prompt_optimization.configs import GEPAConfig
 from rollouts.prompt_optimization.demos import DemoSet, reformatted
 from rollouts.prompt_optimization.merge import merge_programs
 from rollouts.prompt_optimization.objectives import objectives
@@ -24,7 +25,6 @@ from rollouts.prompt_optimization.selection.gate import Gate
 from rollouts.prompt_optimization.splits import Splits
 from rollouts.prompt_optimization.study import Study, cells_of
 from rollouts.prompt_optimization.targets import Target
-from rollouts.prompt_optimization.types import GEPAConfig
 
 _MINIBATCHES = 3
 _DEMOS_SHARE = 1 / 3

@@ -16,10 +16,12 @@ from typing import Any
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, PromptTemplate, ScoreFn
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.bootstrap import demo_sets_of
+from rollouts.prompt_optimization.configs import GEPAConfig
 from rollouts.prompt_optimization.evolution import Evolution
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
 from rollouts.prompt_optimization.objectives import with_objectives
 from rollouts.prompt_optimization.offspring import Outcome, with_text
+from rollouts.prompt_optimization.opening import closing, open_study
 from rollouts.prompt_optimization.operations import crossover_templates, mutate_template, select_elites
 from rollouts.prompt_optimization.plan import Plan, affordable, make_gepa_plan
 from rollouts.prompt_optimization.pool import Member, Pool
@@ -31,9 +33,9 @@ from rollouts.prompt_optimization.selection import Cell, Result, Selector, make_
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.space import ListedSpace
 from rollouts.prompt_optimization.splits import Splits
-from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of, closing, open_study
+from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of
 from rollouts.prompt_optimization.targets import Target, targets_of
-from rollouts.prompt_optimization.types import GenerationStats, GEPAConfig, OptimizationResult, ScoredProgram
+from rollouts.prompt_optimization.types import GenerationStats, OptimizationResult, ScoredProgram
 
 __all__ = ["crossover_templates", "gepa", "mutate_template", "run_gepa", "select_elites"]
 

@@ -23,9 +23,11 @@ from rollouts.dtypes import (
 )
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.bootstrap import bootstrap_demos, demo_sets_of
+from rollouts.prompt_optimization.configs import MIPROConfig
 from rollouts.prompt_optimization.demos import Answers, DemoSet, demo_pool, example_of, varied
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
 from rollouts.prompt_optimization.objectives import with_objectives
+from rollouts.prompt_optimization.opening import closing, open_study, running
 from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
 from rollouts.prompt_optimization.prepared import prepared
 from rollouts.prompt_optimization.proposers import LLMProposer, Proposal, Proposer, RuleProposer, Tried
@@ -35,9 +37,9 @@ from rollouts.prompt_optimization.selection import TRIAL_SELECTORS, make_selecto
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.space import Factor, ProgramSpace
 from rollouts.prompt_optimization.splits import Splits
-from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of, closing, open_study, running
+from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of
 from rollouts.prompt_optimization.targets import Target, targets_of
-from rollouts.prompt_optimization.types import MIPROConfig, OptimizationResult
+from rollouts.prompt_optimization.types import OptimizationResult
 
 __all__ = ["bootstrap_demos", "mipro", "propose_instructions", "run_mipro"]
 

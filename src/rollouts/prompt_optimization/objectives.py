@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rollouts.dtypes import Evaluation, Program, Sample
+from rollouts.prompt_optimization.configs import Objective
 from rollouts.prompt_optimization.pareto import front
 from rollouts.prompt_optimization.study import Study, cells_of
-from rollouts.prompt_optimization.types import Objective, ScoredProgram
+from rollouts.prompt_optimization.types import ScoredProgram
 
 
 def objectives(

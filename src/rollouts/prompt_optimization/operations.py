@@ -11,9 +11,10 @@ from rollouts.dtypes import Endpoint, PromptTemplate, Sample
 from rollouts.errors import TemplateError
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.merge import merge_templates
+from rollouts.prompt_optimization.opening import running
 from rollouts.prompt_optimization.proposers import InstructionGuard, ProposalContext
 from rollouts.prompt_optimization.reflection import LLMReflector, Reflection
-from rollouts.prompt_optimization.study import StudyOptions, running
+from rollouts.prompt_optimization.study import StudyOptions
 
 
 def select_elites(population: Sequence[PromptTemplate], n: int) -> list[PromptTemplate]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rollouts.budget import Budget, Spend
-from rollouts.prompt_optimization.types import GEPAConfig, MIPROConfig
+from rollouts.prompt_optimization.configs import GEPAConfig, MIPROConfig
 
 _TEST_SHARE = 0.45
 _VAL_SHARE = 0.15

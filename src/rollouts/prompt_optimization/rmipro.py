@@ -27,6 +27,7 @@ from rollouts.prompt_optimization.finish import final_check, finalists, result_o
 from rollouts.prompt_optimization.gepa import default_reflector
 from rollouts.prompt_optimization.mipro import default_proposers
 from rollouts.prompt_optimization.module_limits import check_limits, usual_by_module
+from rollouts.prompt_optimization.opening import closing, open_study
 from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
 from rollouts.prompt_optimization.prepared import prepared
 from rollouts.prompt_optimization.rmipro_config import RMIPROConfig
@@ -37,7 +38,7 @@ from rollouts.prompt_optimization.selection import Cell, Result, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.space import ListedSpace
 from rollouts.prompt_optimization.splits import Splits
-from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of, closing, open_study
+from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of
 from rollouts.prompt_optimization.swap_costs import Costs
 from rollouts.prompt_optimization.swap_search import SwapSearch, without_finals
 from rollouts.prompt_optimization.targets import targets_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rollouts.errors import ConfigError
-from rollouts.prompt_optimization.types import MIPROConfig
+from rollouts.prompt_optimization.configs import MIPROConfig
 
 TextSource = Literal["propose", "reflect"]
 _SOURCES: tuple[TextSource, ...] = ("propose", "reflect")

@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from uuid import uuid4
 
-from rollouts.budget import Budget, Constraints, Ledger, ModuleAccount, Spend
-from rollouts.dtypes import Endpoint, Evaluation, Program, PromptTemplate, Request, Response, Sample, render
-from rollouts.errors import BudgetExhausted, ConfigError, RolloutsError
-from rollouts.evaluation import Cell, Evaluator, FailureLimit, Paid, Task
+from rollouts.budget import Budget, Constraints, ModuleAccount, Spend
+from rollouts.dtypes import Endpoint, Evaluation, Program, PromptTemplate, Request, Response, Sample
+from rollouts.errors import BudgetExhausted, RolloutsError
+from rollouts.evaluation import Cell, Evaluator
 from rollouts.executors import Executor, LocalExecutor
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock, SystemClock
-from rollouts.llm.connect import CallContext, provider_for, wrap
+from rollouts.llm.connect import CallContext
 from rollouts.prompt_optimization.constraints import Violations
-from rollouts.prompt_optimization.types import OptimizationResult
-from rollouts.store import open_store
-from rollouts.store.base import EventRow, RunRow, Store
+from rollouts.prompt_optimization.usual import usual_rollout
+from rollouts.store.base import EventRow, Store
 
 T = TypeVar("T")
 Listener = Callable[[str, Mapping[str, Any]], None]
 DEFAULT_SLOTS = 16
-_ANSWER_FRAME, _MESSAGE_FRAME = 8, 5
 _CHECK_MARGIN = 1.1
-_UNDIVIDED = ("mipro", "gepa")
-"""Searches that do not plan with budgets of modules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +61,7 @@ class StudyOptions:
 
 
 class Study:
-    """Made by `open_study`; close it with `close`."""
+    """Made by `opening.open_study`; close it with `close`."""
 
     def __init__(
         self,
@@ -142,7 +135,7 @@ class Study:
         return self._providers[self.evaluator.task.endpoint.connection].count_tokens(text)
 
     def usual_rollout(self, program: Program, sample: Sample) -> Spend:
-        """What one run of `program` on `sample` usually takes; see `usual_rollout`."""
+        """What one run of `program` on `sample` usually takes; see `usual.usual_rollout`."""
         return usual_rollout(
             self.evaluator.task,
             program,
@@ -276,112 +269,11 @@ class Study:
                 status=status,
                 updated_at=time.time(),
                 elapsed_s=self.elapsed,
-                authorised=_authorised(self.ledger.committed, self.accounts, {}),
+                authorised=authorised_json(self.ledger.committed, self.accounts, {}),
                 summary=dict(summary or {}),
             )
         finally:
             self.store.unlock_run(self.run_id)
-
-
-def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) -> Study:
-    """Starts or continues a run: its row in the store, its lock, its account, its clients.
-
-    `others` are endpoints used beside the task's own (proposer, judge). Raises ConfigError (no key, unknown price under
-    a money cap, unknown provider), RunLocked, RunNotFound or StoreError before anything is spent.
-    """
-    store = options.store if options.store is not None else open_store(None)
-    run = _start_run(store, options)
-    try:
-        ledger = Ledger(options.budget, spent=_spend(run.authorised), elapsed=run.elapsed_s)
-        clock, started = options.clock, options.clock.now()
-
-        accounts = _accounts(options, run.authorised)
-        bounds: dict[str, Spend] = {}
-
-        def authorise(spend: Spend, module: str = "") -> None:
-            bounds[module] = spend
-            whole = bounds.get("", ledger.committed)
-            elapsed = ledger.elapsed_before + clock.now() - started
-            authorised = _authorised(whole, accounts, bounds)
-            store.update_run(run.id, authorised=authorised, elapsed_s=elapsed, updated_at=time.time())
-
-        for name, account in accounts.items():
-            account.authorise(partial(authorise, module=name))
-        slots = options.slots or DEFAULT_SLOTS
-        context = CallContext(
-            ledger, store=store, run_id=run.id, clock=clock, authorise=authorise, slots=slots, modules=accounts
-        )
-        providers, clients = _connect((task.endpoint, *task.endpoints.values(), *others), options, context)
-        evaluator = Evaluator(
-            replace(task, constraints=options.constraints),
-            clients,
-            executor=options.executor(slots),
-            ledger=ledger,
-            store=store,
-            run_id=run.id,
-            failure_limit=FailureLimit(options.max_failure_share),
-            paid=_paid(store, run.id) if options.resume else None,
-        )
-        study = Study(
-            run_id=run.id,
-            evaluator=evaluator,
-            clients=clients,
-            options=options,
-            store=store,
-            providers=providers,
-            context=context,
-            accounts=accounts,
-        )
-    except BaseException as error:
-        store.update_run(run.id, status="failed", summary={"error": str(error)})
-        store.unlock_run(run.id)
-        raise
-    modules = {name: _budget_json(budget) for name, budget in options.module_budgets.items()}
-    study.emit(
-        "resumed" if options.resume else "started",
-        method=options.method,
-        budget=_budget_json(options.budget),
-        **({"module_budgets": modules} if modules else {}),
-    )
-    if options.on_start is not None:
-        options.on_start(study)
-    return study
-
-
-async def closing(study: Study, work: Coroutine[Any, Any, OptimizationResult]) -> OptimizationResult:
-    """The result of an optimizer's `work` on `study`, which is closed however it ends."""
-    try:
-        result = await work
-    except BaseException as error:
-        await study.close_after(error)
-        raise
-    await study.close("stopped" if study.stopping else "done", result.details["summary"])
-    return result
-
-
-def usual_rollout(
-    task: Task,
-    program: Program,
-    sample: Sample,
-    *,
-    count_tokens: Callable[[str], int],
-    worst_case: Callable[[Request], Spend],
-) -> Spend:
-    """What one run of `program` on `sample` usually takes, each module called once: tokens as counted, answers as long
-    as the ground truth, the price of the worst case for both. Values made inside the program count as empty; an agent
-    calls one tool before it answers."""
-    total = Spend(rollouts=1)
-    turns = 1 if task.environment_factory is None else 2
-    for name, template in program.modules.items():
-        endpoint = task.endpoints.get(name, task.endpoint)
-        messages = render(template, {**dict.fromkeys(template.placeholders, ""), **sample.inputs})
-        answer = count_tokens(str(sample.ground_truth or "")) + _ANSWER_FRAME
-        tokens = sum(count_tokens(message.content) + _MESSAGE_FRAME for message in messages)
-        tokens += min(endpoint.sampling.max_tokens, answer)
-        worst = worst_case(Request(endpoint=endpoint, messages=messages))
-        micros = -(-worst.micros * tokens // worst.tokens) if worst.tokens else worst.micros
-        total = total + Spend(tokens=turns * tokens, micros=turns * min(micros, worst.micros), calls=turns)
-    return total
 
 
 def cells_of(program: Program, samples: Sequence[Sample]) -> list[Cell]:
@@ -389,91 +281,10 @@ def cells_of(program: Program, samples: Sequence[Sample]) -> list[Cell]:
     return [Cell(program, sample) for sample in samples]
 
 
-def _paid(store: Store, run_id: str) -> Paid:
-    return Paid(row for row in store.scan_rollouts(run_id, failed=False) if row.run_id == run_id)
-
-
-@asynccontextmanager
-async def running(task: Task, others: Sequence[Endpoint], options: StudyOptions) -> AsyncIterator[Study]:
-    """A study for one operation, closed with the status that tells how it ended; raises what `open_study` raises."""
-    study = open_study(task, others, options)
-    try:
-        yield study
-    except BaseException as error:
-        await study.close_after(error)
-        raise
-    await study.close("stopped" if study.stopping else "done")
-
-
-def _connect(
-    endpoints: Sequence[Endpoint], options: StudyOptions, context: CallContext
-) -> tuple[dict[str, Provider], dict[str, Client]]:
-    """One provider and one client for every different connection."""
-    providers: dict[str, Provider] = {}
-    for endpoint in endpoints:
-        if endpoint.connection not in providers:
-            ready = options.providers.get(endpoint.name)
-            providers[endpoint.connection] = provider_for(endpoint, context) if ready is None else ready
-    return providers, {name: wrap(provider, context) for name, provider in providers.items()}
-
-
-def _start_run(store: Store, options: StudyOptions) -> RunRow:
-    now = time.time()
-    if options.resume:
-        run = store.run(options.run_id)
-        store.lock_run(run.id)
-        store.update_run(run.id, status="running", updated_at=now)
-        return store.run(run.id)
-    run = RunRow(
-        id=options.run_id or f"{options.method}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}",
-        method=options.method,
-        status="running",
-        created_at=now,
-        updated_at=now,
-        config=dict(options.config),
-        name=options.name,
-    )
-    store.create_run(run)
-    store.lock_run(run.id)
-    return run
-
-
-def _spend(data: Mapping[str, Any]) -> Spend:
-    return Spend.from_json(data)
-
-
-def _accounts(options: StudyOptions, authorised: Mapping[str, Any]) -> dict[str, ModuleAccount]:
-    """The accounts of modules with a budget of their own, as earlier processes of the run left them."""
-    limited = (options.budget, *options.module_budgets.values())
-    counted = any(budget.max_trials is not None for budget in limited)
-    if options.method in _UNDIVIDED and (options.module_budgets or counted):
-        raise ConfigError(
-            "of the searches r-MIPRO alone keeps budgets of modules and max_trials: run that, or take them out of the "
-            "budget"
-        )
-    before = authorised.get("modules", {})
-    return {
-        name: ModuleAccount(name, budget, spent=_spend(before.get(name, {})))
-        for name, budget in options.module_budgets.items()
-    }
-
-
-def _authorised(whole: Spend, accounts: Mapping[str, ModuleAccount], bounds: Mapping[str, Spend]) -> dict[str, Any]:
+def authorised_json(whole: Spend, accounts: Mapping[str, ModuleAccount], bounds: Mapping[str, Spend]) -> dict[str, Any]:
     """A bound of what the run may have spent, and the modules of it that have budgets of their own, as JSON.
 
     A module's is at least what it has committed, so that no commit for another takes anything back.
     """
     modules = {name: bounds.get(name, account.committed).to_json() for name, account in accounts.items()}
     return {**whole.to_json(), **({"modules": modules} if modules else {})}
-
-
-def _budget_json(budget: Budget) -> dict[str, Any]:
-    cost = None if budget.max_cost_usd is None else str(budget.max_cost_usd)
-    return {
-        "max_cost_usd": cost,
-        "max_tokens": budget.max_tokens,
-        "max_calls": budget.max_calls,
-        "max_rollouts": budget.max_rollouts,
-        "max_seconds": budget.max_seconds,
-        **({} if budget.max_trials is None else {"max_trials": budget.max_trials}),
-    }

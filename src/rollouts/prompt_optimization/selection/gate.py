@@ -21,6 +21,7 @@ _ACCEPT, _REJECT, _OF_FRESH = 0.6, 0.25, 0.5
 _PRIOR_MEAN, _PRIOR_SD, _PRIOR_COUNT = 0.0, 0.06, 5.0
 _LEAST_SD = 0.01
 _FIRST_BLOCK, _GROWTH = 8, 1.5
+_ROUNDING = 1e-9
 _NORMAL = NormalDist()
 
 
@@ -63,7 +64,7 @@ class Gate:
         reject = min(_REJECT, _OF_FRESH * _NORMAL.cdf((mean0 + margin) / sd0))
         decision: Decision = "more"
         if not left:
-            better = bool(differences) and sum(differences) / len(differences) + margin > 0
+            better = bool(differences) and sum(differences) / len(differences) + margin > _ROUNDING * self._scale
             decision = "accept" if better else "reject"
         elif len(differences) >= _FIRST_BLOCK:
             hopeless = _hope(gap + margin, sd) < _OF_FRESH * _hope(mean0 + margin, sd0)

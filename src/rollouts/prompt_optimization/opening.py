@@ -1,0 +1,178 @@
+"""How a run is begun, continued and ended: its row in the store, its lock, its account, its clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from rollouts.budget import Budget, Ledger, ModuleAccount, Spend
+from rollouts.dtypes import Endpoint
+from rollouts.errors import ConfigError
+from rollouts.evaluation import Evaluator, FailureLimit, Paid, Task
+from rollouts.llm.client import Client, Provider
+from rollouts.llm.connect import CallContext, provider_for, wrap
+from rollouts.prompt_optimization.study import DEFAULT_SLOTS, Study, StudyOptions, authorised_json
+from rollouts.prompt_optimization.types import OptimizationResult
+from rollouts.store import open_store
+from rollouts.store.base import RunRow, Store
+
+_UNDIVIDED = ("mipro", "gepa")
+"""Searches that do not plan with budgets of modules."""
+
+
+def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) -> Study:
+    """Starts or continues a run: its row in the store, its lock, its account, its clients.
+
+    `others` are endpoints used beside the task's own (proposer, judge). Raises ConfigError (no key, unknown price under
+    a money cap, unknown provider), RunLocked, RunNotFound or StoreError before anything is spent.
+    """
+    store = options.store if options.store is not None else open_store(None)
+    run = _start_run(store, options)
+    try:
+        ledger = Ledger(options.budget, spent=Spend.from_json(run.authorised), elapsed=run.elapsed_s)
+        clock, started = options.clock, options.clock.now()
+
+        accounts = _accounts(options, run.authorised)
+        bounds: dict[str, Spend] = {}
+
+        def authorise(spend: Spend, module: str = "") -> None:
+            bounds[module] = spend
+            whole = bounds.get("", ledger.committed)
+            elapsed = ledger.elapsed_before + clock.now() - started
+            authorised = authorised_json(whole, accounts, bounds)
+            store.update_run(run.id, authorised=authorised, elapsed_s=elapsed, updated_at=time.time())
+
+        for name, account in accounts.items():
+            account.authorise(partial(authorise, module=name))
+        slots = options.slots or DEFAULT_SLOTS
+        context = CallContext(
+            ledger, store=store, run_id=run.id, clock=clock, authorise=authorise, slots=slots, modules=accounts
+        )
+        providers, clients = _connect((task.endpoint, *task.endpoints.values(), *others), options, context)
+        evaluator = Evaluator(
+            replace(task, constraints=options.constraints),
+            clients,
+            executor=options.executor(slots),
+            ledger=ledger,
+            store=store,
+            run_id=run.id,
+            failure_limit=FailureLimit(options.max_failure_share),
+            paid=_paid(store, run.id) if options.resume else None,
+        )
+        study = Study(
+            run_id=run.id,
+            evaluator=evaluator,
+            clients=clients,
+            options=options,
+            store=store,
+            providers=providers,
+            context=context,
+            accounts=accounts,
+        )
+    except BaseException as error:
+        store.update_run(run.id, status="failed", summary={"error": str(error)})
+        store.unlock_run(run.id)
+        raise
+    modules = {name: _budget_json(budget) for name, budget in options.module_budgets.items()}
+    study.emit(
+        "resumed" if options.resume else "started",
+        method=options.method,
+        budget=_budget_json(options.budget),
+        **({"module_budgets": modules} if modules else {}),
+    )
+    if options.on_start is not None:
+        options.on_start(study)
+    return study
+
+
+@asynccontextmanager
+async def running(task: Task, others: Sequence[Endpoint], options: StudyOptions) -> AsyncIterator[Study]:
+    """A study for one operation, closed with the status that tells how it ended; raises what `open_study` raises."""
+    study = open_study(task, others, options)
+    try:
+        yield study
+    except BaseException as error:
+        await study.close_after(error)
+        raise
+    await study.close("stopped" if study.stopping else "done")
+
+
+async def closing(study: Study, work: Coroutine[Any, Any, OptimizationResult]) -> OptimizationResult:
+    """The result of an optimizer's `work` on `study`, which is closed however it ends."""
+    try:
+        result = await work
+    except BaseException as error:
+        await study.close_after(error)
+        raise
+    await study.close("stopped" if study.stopping else "done", result.details["summary"])
+    return result
+
+
+def _paid(store: Store, run_id: str) -> Paid:
+    return Paid(row for row in store.scan_rollouts(run_id, failed=False) if row.run_id == run_id)
+
+
+def _connect(
+    endpoints: Sequence[Endpoint], options: StudyOptions, context: CallContext
+) -> tuple[dict[str, Provider], dict[str, Client]]:
+    """One provider and one client for every different connection."""
+    providers: dict[str, Provider] = {}
+    for endpoint in endpoints:
+        if endpoint.connection not in providers:
+            ready = options.providers.get(endpoint.name)
+            providers[endpoint.connection] = provider_for(endpoint, context) if ready is None else ready
+    return providers, {name: wrap(provider, context) for name, provider in providers.items()}
+
+
+def _start_run(store: Store, options: StudyOptions) -> RunRow:
+    now = time.time()
+    if options.resume:
+        run = store.run(options.run_id)
+        store.lock_run(run.id)
+        store.update_run(run.id, status="running", updated_at=now)
+        return store.run(run.id)
+    run = RunRow(
+        id=options.run_id or f"{options.method}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}",
+        method=options.method,
+        status="running",
+        created_at=now,
+        updated_at=now,
+        config=dict(options.config),
+        name=options.name,
+    )
+    store.create_run(run)
+    store.lock_run(run.id)
+    return run
+
+
+def _accounts(options: StudyOptions, authorised: Mapping[str, Any]) -> dict[str, ModuleAccount]:
+    """The accounts of modules with a budget of their own, as earlier processes of the run left them."""
+    limited = (options.budget, *options.module_budgets.values())
+    counted = any(budget.max_trials is not None for budget in limited)
+    if options.method in _UNDIVIDED and (options.module_budgets or counted):
+        raise ConfigError(
+            "of the searches r-MIPRO alone keeps budgets of modules and max_trials: run that, or take them out of the "
+            "budget"
+        )
+    before = authorised.get("modules", {})
+    return {
+        name: ModuleAccount(name, budget, spent=Spend.from_json(before.get(name, {})))
+        for name, budget in options.module_budgets.items()
+    }
+
+
+def _budget_json(budget: Budget) -> dict[str, Any]:
+    cost = None if budget.max_cost_usd is None else str(budget.max_cost_usd)
+    return {
+        "max_cost_usd": cost,
+        "max_tokens": budget.max_tokens,
+        "max_calls": budget.max_calls,
+        "max_rollouts": budget.max_rollouts,
+        "max_seconds": budget.max_seconds,
+        **({} if budget.max_trials is None else {"max_trials": budget.max_trials}),
+    }
