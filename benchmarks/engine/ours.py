@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
 from benchmarks.engine.stopwatch import Stopwatch, Taken
 from rollouts.budget import Budget, Spend
-from rollouts.dtypes import Endpoint, Price, Program, PromptTemplate, Request, Response, Sample, Sampling, Usage
+from rollouts.dtypes import (
+    Endpoint,
+    Evaluation,
+    Price,
+    Program,
+    PromptTemplate,
+    Request,
+    Response,
+    Sample,
+    Sampling,
+    Usage,
+)
 from rollouts.evaluation import Cell, Task, summarise
 from rollouts.evaluation.metrics import exact_match
 from rollouts.llm.pricing import cost_micros
 from rollouts.llm.tokens import estimate
-from rollouts.prompt_optimization.study import StudyOptions, open_study
+from rollouts.prompt_optimization.opening import open_study
+from rollouts.prompt_optimization.study import StudyOptions
 from rollouts.store import open_store
 from rollouts.testing.billing import worst_case
 
@@ -53,24 +66,39 @@ class InProcessLLM:
         return estimate(text)
 
 
-def evaluate_all(questions: list[str], answer: str, llm: InProcessLLM, slots: int, directory: Path) -> Taken:
-    """What it takes to evaluate all questions on a fresh store file, until everything is committed."""
+Evaluate = Callable[[list[str], str], Awaitable[list[Evaluation]]]
 
-    async def evaluate() -> Taken:
-        store = open_store(directory / f"{time.time_ns()}.db")
-        options = StudyOptions(budget=CAPS, store=store, slots=slots, providers={ENDPOINT.name: llm}, method="evaluate")
-        study = open_study(Task(endpoint=ENDPOINT, score_fn=exact_match()), [], options)
-        program = Program.single(TEMPLATE)
-        watch = Stopwatch()
+
+@asynccontextmanager
+async def evaluating(llm: InProcessLLM, slots: int, directory: Path) -> AsyncIterator[Evaluate]:
+    """Evaluates questions that have one answer, on a fresh store file, until everything is committed."""
+    store = open_store(directory / f"{time.time_ns()}.db")
+    options = StudyOptions(budget=CAPS, store=store, slots=slots, providers={ENDPOINT.name: llm}, method="evaluate")
+    study = open_study(Task(endpoint=ENDPOINT, score_fn=exact_match()), [], options)
+    program = Program.single(TEMPLATE)
+
+    async def evaluate(questions: list[str], answer: str) -> list[Evaluation]:
         samples = [Sample(inputs={"question": text}, ground_truth=answer, id=text) for text in questions]
         evaluations = await study.evaluate([Cell(program, sample) for sample in samples], phase="benchmark")
         store.flush()
-        taken = watch.taken()
+        return evaluations
+
+    yield evaluate
+    await study.close("done")
+    store.close()
+
+
+def evaluate_all(questions: list[str], answer: str, llm: InProcessLLM, slots: int, directory: Path) -> Taken:
+    """What it takes to evaluate all questions on a fresh store file, until everything is committed."""
+
+    async def timed() -> Taken:
+        async with evaluating(llm, slots, directory) as evaluate:
+            watch = Stopwatch()
+            evaluations = await evaluate(questions, answer)
+            taken = watch.taken()
         summary = summarise(evaluations)
         if summary.scored != len(questions) or summary.mean != 1.0:
             raise RuntimeError(f"the benchmark is broken: {summary}")
-        await study.close("done")
-        store.close()
         return taken
 
-    return asyncio.run(evaluate())
+    return asyncio.run(timed())

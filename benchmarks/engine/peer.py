@@ -81,10 +81,10 @@ def fields(**values: str) -> str:
     return "\n\n".join([*parts, "[[ ## completed ## ]]"])
 
 
-def evaluate_all(
+def evaluated(
     questions: list[str], answer: str, threads: int, latency: Callable[[str], float] | None = None
-) -> Taken:
-    """What `dspy.Evaluate` takes for all questions."""
+) -> tuple[Taken, Any]:
+    """What `dspy.Evaluate` takes for all questions, and its result."""
     dspy = load()
     said = fields(answer=answer)
     lm = make_lm(lambda _: said, latency)
@@ -97,8 +97,15 @@ def evaluate_all(
         watch = Stopwatch()
         rows = [dspy.Example(question=text, answer=answer).with_inputs("question") for text in questions]
         evaluate = dspy.Evaluate(devset=rows, metric=matches, num_threads=threads, display_progress=False)
-        score = evaluate(program).score
+        result = evaluate(program)
         taken = watch.taken()
-    if score != 100.0:
-        raise RuntimeError(f"the benchmark is broken: dspy scored {score}")
-    return taken
+    if result.score != 100.0:
+        raise RuntimeError(f"the benchmark is broken: dspy scored {result.score}")
+    return taken, result
+
+
+def evaluate_all(
+    questions: list[str], answer: str, threads: int, latency: Callable[[str], float] | None = None
+) -> Taken:
+    """What `dspy.Evaluate` takes for all questions."""
+    return evaluated(questions, answer, threads, latency)[0]

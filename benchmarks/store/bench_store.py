@@ -1,18 +1,21 @@
 """How fast a store takes, finds and lists rollouts: `python -m benchmarks.store.bench_store [--rollouts N]`.
 
-A pair is one rollout and its generation. CPU is that of the whole process, the writer's thread included.
+A pair is one rollout and its generation. CPU is that of the whole process, the writer's thread included. Beside it the
+same pairs go through the standard library's sqlite3 into the same tables, 500 a transaction (`benchmarks.store.plain`).
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import resource
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.store.plain import PlainStore
 from rollouts.store import GenerationRow, RolloutRow, Store, open_store
 
 RUN, PROGRAMS = "20260101-000000-benchmark", 50
@@ -65,8 +68,9 @@ def generation(number: int) -> GenerationRow:
     )
 
 
-def record(store: Store, count: int, *, pace: float | None = None) -> None:
-    """Records `count` pairs; `pace` is pairs per second, None as fast as they are taken."""
+def record(store: Store, count: int, *, pace: float | None = None) -> float:
+    """Records `count` pairs and returns how many in a second; `pace` is pairs per second, None as fast as they are
+    taken."""
     wall = cpu = own = 0.0
     done = 0
     while done < count:
@@ -87,6 +91,20 @@ def record(store: Store, count: int, *, pace: float | None = None) -> None:
         f"record {count:,} pairs {how}: {count / wall:,.0f} pairs/s, CPU per pair {cpu / count * 1e6:.1f} us, "
         f"of it on the producer's thread {own / count * 1e6:.1f} us"
     )
+    return count / wall
+
+
+def record_plainly(path: Path, count: int) -> float:
+    """Pairs per second of the standard library."""
+    store, wall = PlainStore(path), 0.0
+    for first in range(0, count, 500):
+        numbers = range(first, min(first + 500, count))
+        rollouts, generations = [rollout(number) for number in numbers], [generation(number) for number in numbers]
+        start = time.perf_counter()
+        store.record(rollouts, generations)
+        wall += time.perf_counter() - start
+    store.close()
+    return count / wall
 
 
 def timed(what: str, action: Callable[[], int]) -> None:
@@ -111,12 +129,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rollouts", type=int, default=100_000)
     parser.add_argument("--place", default=None, help="path or URL of the store; a temporary file when left out")
+    parser.add_argument("--rounds", type=int, default=2, help="of recording flat out and plainly: the best counts")
+    parser.add_argument("--json", type=Path, help="also write the rates here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         place = options.place or str(Path(directory) / "bench.db")
-        store = open_store(place)
-        record(store, options.rollouts)
-        store.close()
+        plain = ours = 0.0
+        for number in range(options.rounds):
+            plain = max(plain, record_plainly(Path(directory) / f"plain{number}.db", options.rollouts))
+            store = open_store(place if number == 0 else Path(directory) / f"bench{number}.db")
+            ours = max(ours, record(store, options.rollouts))
+            store.close()
+        print(f"sqlite3 alone {plain:,.0f} pairs/s, ratio {ours / plain:.2f}")
+        if options.json is not None:
+            options.json.write_text(json.dumps({"ours": ours, "sqlite3": plain}))
         if options.place is None:
             paced = open_store(Path(directory) / "paced.db")
             record(paced, min(options.rollouts, 20_000), pace=5000)

@@ -20,7 +20,7 @@ from rollouts.dtypes import (
     render,
 )
 from rollouts.errors import ConfigError
-from rollouts.testing import FakeClock, SimulatedLLM, SimulatedTask
+from rollouts.testing import FakeClock, SimulatedLLM, SimulatedTask, simulated
 from rollouts.testing.latency import fixed, log_normal, pareto
 
 LABELS = ("refund", "card lost", "top up", "exchange rate")
@@ -36,6 +36,7 @@ QUERIES = list(ANSWERS)
 PLAIN = PromptTemplate("Classify the text.", "Text: {q}")
 NAMED = PLAIN.replace(system=f"Answer with only the label, one of: {', '.join(LABELS)}.")
 ENDPOINT = Endpoint.parse("simulated/llm")
+READ = simulated._read
 
 
 def requests(template: PromptTemplate, **changes: object) -> list[Request]:
@@ -142,6 +143,16 @@ async def test_proposals_are_texts_or_fit_the_schema() -> None:
 async def test_choices_are_kept_to() -> None:
     options = Choices(options=LABELS[:2])
     assert set(await answers(SimulatedLLM(TASK), requests(PLAIN, response_format=options))) == set(LABELS[:2])
+
+
+def test_a_prompt_is_read_once_however_many_samples_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake must cost little beside what is measured with it."""
+    read: list[int] = []
+    monkeypatch.setattr(simulated, "_read", lambda task, messages: read.append(len(messages)) or READ(task, messages))
+    llm, prompt = SimulatedLLM(TASK), NAMED.replace(few_shot_examples=(FewShotExample("about x", "refund"),))
+    for query in QUERIES[:20]:
+        llm.worst_case(Request(endpoint=ENDPOINT, messages=render(prompt, {"q": query})))
+    assert read == [3]
 
 
 async def test_latency_is_waited_and_reported() -> None:
