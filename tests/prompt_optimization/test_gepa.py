@@ -127,6 +127,7 @@ async def test_demonstrations_evolve_too() -> None:
     assert result.best_template.few_shot_examples
     kinds = {event["origin"] for event in world.of("child") if event["accepted"]}
     assert "demos" in kinds
+    assert world.of("child")[0]["origin"] == "demos", "a start that is never right without them gives nothing to mend"
     alone = await optimized("gepa", World(), replace(SMALL_GEPA, optimize=()), data=splits())
     assert {entry.template.system for entry in alone.population} == {"Route the ticket."}
     assert len(alone.population) > 1

@@ -62,7 +62,7 @@ class Evolution:
         )
         self._rng = Random(f"rollouts-gepa-{config.seed}")
         self._demo_sets: list[tuple[str, DemoSet]] = []
-        self._waiting: list[Program] = []
+        self._waiting: list[tuple[Kind, Program]] = []
         self.left = 0
         self._made = self._spent = self._turn = 0
 
@@ -73,14 +73,19 @@ class Evolution:
         known: Iterable[Evaluation],
     ) -> None:
         """Candidates to try first, demonstration sets (by module) that children may be given, and rollouts of the start
-        on training samples that were made for other reasons."""
+        on training samples that were made for other reasons. Where there are demonstrations, the very first child is
+        the start with some: a start that is never right without them gives reflection nothing to go by."""
         start, place = self.pool.start, {sample.id: i for i, sample in enumerate(self.data.train)}
         for evaluation in known:
             if evaluation.value is not None:
                 start.train[place[evaluation.sample_id]] = evaluation.value
                 self.setting.paid.add((start.program.digest, evaluation.sample_id))
-        self._waiting += [program for program in programs if not self.pool.known(program)]
         self._demo_sets = [(name, entry) for name in sorted(demo_sets) for entry in demo_sets[name]]
+        first: list[tuple[Kind, Program]] = [
+            ("demos", self._shown(demo_sets)),
+            *(("rule", entry) for entry in programs),
+        ]
+        self._waiting += [(kind, program) for kind, program in first if not self.pool.known(program)]
 
     def plan(self, generations: int, *, most: int) -> list[Child]:
         """The next generation: as many children, up to `most`, as let the rollouts last for `generations`, and 1 at
@@ -97,7 +102,8 @@ class Evolution:
         self._made += 1
         config, rng = self.config, self._rng
         if self._waiting:
-            return self._ready("rule", (self.pool.start,), self._waiting.pop(0), allowance)
+            kind, program = self._waiting.pop(0)
+            return self._ready(kind, (self.pool.start,), program, allowance)
         if rng.random() < config.crossover_rate and (pair := self._merged()):
             parents, merged = pair
             child = self._ready("merge", parents, merged, allowance)
@@ -157,6 +163,18 @@ class Evolution:
         order = self._rng.sample(rest, min(most, len(rest)))
         order += self._rng.sample(right, min(most - len(order), len(right)))
         return tuple(tuple(order[i * size : (i + 1) * size]) for i in range(_MINIBATCHES) if order[i * size :])
+
+    def _shown(self, demo_sets: Mapping[str, Sequence[DemoSet]]) -> Program:
+        """The start with the first demonstration set of each module that has one."""
+        start = self.pool.start.program
+        sets = {name: next((e.examples for e in entries if e.examples), ()) for name, entries in demo_sets.items()}
+        return start.with_modules(
+            {
+                name: start.modules[name].replace(few_shot_examples=examples, score=None)
+                for name, examples in sets.items()
+                if examples
+            }
+        )
 
     def _with_other_demos(self, parent: Member) -> Program | None:
         """The parent with a demonstration set that it was not tried with, in one of its modules."""
