@@ -21,6 +21,9 @@ from rollouts.errors import ConfigError
 from rollouts.testing import MockProvider
 from tests.benchmarks.proxies import proxy_in_thread
 
+# Peers that ran in this process before leave event loops open, which are collected while these tests run.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 SIZES = Sizes(train=24, val=24, test=16)
 KEY = Key(task="tickets", method="rollouts-mipro", cap=90, seed=0)
 counts = st.builds(
@@ -101,8 +104,6 @@ def test_our_search_keeps_the_cap_and_leaves_the_test_to_the_end(settings: str) 
     assert outcome.prompt[-1]["content"] == f"Message: {data.test[0]['message']}\nRoute:"
 
 
-# Peers that ran in this process before leave event loops open, which are collected while this test runs.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", ["local", "online"])
 def test_the_service_keeps_the_cap_too(settings: str) -> None:
