@@ -28,7 +28,7 @@ async def answer(reader: asyncio.StreamReader) -> bytes:
 async def test_a_head_that_does_not_come_ends_the_connection(
     start: Start, before: bytes, sent: bytes, status: bytes
 ) -> None:
-    service = await start(body_timeout_s=0.2)
+    service = await start(body_timeout_s=0.4)
     reader, writer = await asyncio.open_connection("127.0.0.1", URL(service.url).port)
     writer.write(before)
     if before:

@@ -275,7 +275,7 @@ async def test_a_job_does_not_choose_where_its_files_go(service: Service, tmp_pa
 
 
 async def test_bodies_over_the_limit_and_slow_ones_are_refused_while_others_are_served(start: Start) -> None:
-    service = await start(max_body_bytes=20_000, body_timeout_s=0.3)
+    service = await start(max_body_bytes=20_000, body_timeout_s=1.0)
     port = URL(service.url).port
     head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: {service.key}\r\nContent-Length: 500\r\n\r\n"
     slow = []
