@@ -40,6 +40,13 @@ def add_rollouts(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def run_rollouts(method: str, description: str | None, argv: Sequence[str] | None) -> int:
+    """The whole command of a method that takes nothing but `--rollouts`."""
+    parser = parser_of(description)
+    add_rollouts(parser)
+    return run(parser, method, lambda options: {"cap": CANDIDATES * options.rollouts}, argv)
+
+
 def run(parser: argparse.ArgumentParser, method: str, chosen: Chosen, argv: Sequence[str] | None) -> int:
     """Runs `method` as the options say, and saves its record under the seed's name.
 

@@ -9,14 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.mipro_comparison.commands import CANDIDATES, add_rollouts, parser_of, run  # noqa: E402 - see above
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = parser_of(__doc__)
-    add_rollouts(parser)
-    return run(parser, "gepa", lambda options: {"cap": CANDIDATES * options.rollouts}, argv)
-
+from benchmarks.mipro_comparison.commands import run_rollouts  # noqa: E402 - see above
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_rollouts("gepa", __doc__, None))

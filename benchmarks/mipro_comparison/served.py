@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,8 +20,7 @@ from benchmarks.mipro_comparison.proxy import Proxy, Upstream
 from benchmarks.mipro_comparison.scripted import answer, load_pool, uses_up
 from rollouts.dtypes import Endpoint
 from rollouts.errors import ConfigError, RolloutsError
-from rollouts.llm.local_engine import start_server
-from rollouts.llm.local_weights import find_weights
+from rollouts.llm.serve import serve_model
 
 EMBEDDED = "local/smollm2-135m"
 Serve = Callable[..., None]
@@ -120,12 +118,9 @@ def _serve_embedded(connection: Connection, name: str, cpus: tuple[int, ...]) ->
     """What `rollouts serve-model` serves, with room for the prefixes of all candidates of a search."""
     if cpus:
         os.sched_setaffinity(0, cpus)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    settings = {"hostnames": ["127.0.0.1"], "port": port, "model_alias": {name}, "cors_origins": ""}
-    server = start_server(find_weights(name), cache_ram_mib=_PREFIXES_MIB, **settings)
-    connection.send((server.listening_address, ""))
-    connection.recv()
+    with serve_model(name, port=0, cached_prefixes_mib=_PREFIXES_MIB) as server:
+        connection.send((server.address, ""))
+        connection.recv()
 
 
 def _serve_proxy(connection: Connection, endpoint: Endpoint, model: Model) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rollouts.errors import ConfigError
-from rollouts.llm.local_engine import start_server
+from rollouts.llm.local_engine import CACHED_PREFIXES_MIB, start_server
 from rollouts.llm.local_weights import find_weights
 
 DEFAULT_PORT = 8080
@@ -40,16 +40,25 @@ class ModelServer:
         self.close()
 
 
-def serve_model(model: str = "smollm2-135m", host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> ModelServer:
+def serve_model(
+    model: str = "smollm2-135m",
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    *,
+    cached_prefixes_mib: int = CACHED_PREFIXES_MIB,
+) -> ModelServer:
     """Serves `model` (as in `find_weights`) at `/v1/chat/completions`, `/v1/completions` and `/v1/models`.
 
-    Port 0 takes a free one. There is no key, so keep `host` on this machine; pages of a web browser are kept out.
-    Prints nothing. Raises ConfigError when the model is not installed, or the address cannot be listened on.
+    Port 0 takes a free one. `cached_prefixes_mib` bounds the memory for what earlier prompts began with. There is no
+    key, so keep `host` on this machine; pages of a web browser are kept out. Prints nothing. Raises ConfigError when
+    the model is not installed, or the address cannot be listened on.
     """
     weights = find_weights(model)
     port = _free_port(host, port)
     name = model if model != str(weights) and not model.endswith(".gguf") else weights.stem
-    server = start_server(weights, hostnames=[host], port=port, model_alias={name}, cors_origins="")
+    server = start_server(
+        weights, hostnames=[host], port=port, model_alias={name}, cors_origins="", cache_ram_mib=cached_prefixes_mib
+    )
     return ModelServer(server)
 
 

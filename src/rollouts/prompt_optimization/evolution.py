@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
-from rollouts.dtypes import Evaluation, Program
+from rollouts.dtypes import Evaluation, Program, PromptTemplate
 from rollouts.prompt_optimization.attempt import Setting, attempt
 from rollouts.prompt_optimization.configs import GEPAConfig
 from rollouts.prompt_optimization.demos import DemoSet, reformatted
@@ -81,10 +81,9 @@ class Evolution:
                 start.train[place[evaluation.sample_id]] = evaluation.value
                 self.setting.paid.add((start.program.digest, evaluation.sample_id))
         self._demo_sets = [(name, entry) for name in sorted(demo_sets) for entry in demo_sets[name]]
-        first: list[tuple[Kind, Program]] = [
-            ("demos", self._shown(demo_sets)),
-            *(("rule", entry) for entry in programs),
-        ]
+        shown = {name: entry for name, entry in reversed(self._demo_sets) if entry.examples}
+        first: list[tuple[Kind, Program]] = [("demos", _with_demos(start.program, shown))]
+        first += [("rule", program) for program in programs]
         self._waiting += [(kind, program) for kind, program in first if not self.pool.known(program)]
 
     def plan(self, generations: int, *, most: int) -> list[Child]:
@@ -164,24 +163,10 @@ class Evolution:
         order += self._rng.sample(right, min(most - len(order), len(right)))
         return tuple(tuple(order[i * size : (i + 1) * size]) for i in range(_MINIBATCHES) if order[i * size :])
 
-    def _shown(self, demo_sets: Mapping[str, Sequence[DemoSet]]) -> Program:
-        """The start with the first demonstration set of each module that has one."""
-        start = self.pool.start.program
-        sets = {name: next((e.examples for e in entries if e.examples), ()) for name, entries in demo_sets.items()}
-        return start.with_modules(
-            {
-                name: start.modules[name].replace(few_shot_examples=examples, score=None)
-                for name, examples in sets.items()
-                if examples
-            }
-        )
-
     def _with_other_demos(self, parent: Member) -> Program | None:
         """The parent with a demonstration set that it was not tried with, in one of its modules."""
         for name, entry in self._rng.sample(self._demo_sets, len(self._demo_sets)):
-            template = parent.program.modules[name]
-            examples = reformatted(entry.examples, template.user_template)
-            program = parent.program.with_modules({name: template.replace(few_shot_examples=examples, score=None)})
+            program = _with_demos(parent.program, {name: entry})
             if not self.pool.known(program):
                 return program
         return None
@@ -252,3 +237,12 @@ def width(scores: Iterable[float]) -> float:
     """The width of the range of scores: 1, or more where they spread wider."""
     known = [*scores, 0.0]
     return max(1.0, max(known) - min(known))
+
+
+def _with_demos(program: Program, sets: Mapping[str, DemoSet]) -> Program:
+    """The program with other demonstrations in some modules; they follow the user template they stand with."""
+    return program.with_modules({name: _shows(program.modules[name], entry) for name, entry in sets.items()})
+
+
+def _shows(template: PromptTemplate, entry: DemoSet) -> PromptTemplate:
+    return template.replace(few_shot_examples=reformatted(entry.examples, template.user_template), score=None)
