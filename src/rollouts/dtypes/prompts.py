@@ -125,6 +125,7 @@ def placeholders(text: str) -> frozenset[str]:
     return frozenset(a or b for a, b in _PLACEHOLDER.findall(text))
 
 
+@lru_cache(maxsize=4096)
 def pieces(text: str) -> tuple[tuple[str, str | None], ...]:
     """`text` cut at its placeholders: (plain text, name of the placeholder after it), None after the last piece."""
     out: list[tuple[str, str | None]] = []
@@ -143,14 +144,15 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
     if "{" not in text:
         return text
 
-    def value(match: re.Match[str]) -> str:
-        name = match.group(1) or match.group(2)
-        if name not in values:
-            known = ", ".join(sorted(values)) or "none"
-            raise TemplateError(f"the template uses {{{name}}}, but the sample has no such input (it has: {known})")
-        return str(values[name])
-
-    return _PLACEHOLDER.sub(value, text)
+    out: list[str] = []
+    for plain, name in pieces(text):
+        out.append(plain)
+        if name is not None:
+            if name not in values:
+                known = ", ".join(sorted(values)) or "none"
+                raise TemplateError(f"the template uses {{{name}}}, but the sample has no such input (it has: {known})")
+            out.append(str(values[name]))
+    return "".join(out)
 
 
 @lru_cache(maxsize=1024)
