@@ -49,8 +49,9 @@ def test_no_cell_twice_within_the_space_and_the_bounds(name: str, levels: tuple[
 @every
 @pytest.mark.parametrize("batch", [1, 7, 64])
 @pytest.mark.parametrize("budget", [0, 1, 37, 200, 100_000])
-def test_the_budget_is_used_and_never_exceeded(name: str, budget: int, batch: int) -> None:
-    chooser = selector(name, space(6, 5, samples=10), trials=1000, full_every=4, budget=budget)
+@pytest.mark.parametrize("together", [1, 4])
+def test_the_budget_is_used_and_never_exceeded(name: str, budget: int, batch: int, together: int) -> None:
+    chooser = selector(name, space(6, 5, samples=10), trials=1000, full_every=4, budget=budget, together=together)
     played = play(chooser, coin(3, factor_chance(3, (6, 5))), batch=batch, ahead=2)
     assert len(set(played.cells)) == len(played.cells)
     expected = min(budget, 300)
@@ -391,6 +392,7 @@ def test_the_hash_seed_decides_nothing(name: str) -> None:
     minibatch=st.integers(1, 15),
     trials=st.integers(1, 12),
     full_every=st.integers(0, 4),
+    together=st.integers(1, 6),
     outcomes=st.randoms(use_true_random=False),
     joins=st.sets(st.integers(0, 12), max_size=2),
 )
@@ -402,10 +404,12 @@ def test_any_course_of_events(
     minibatch: int,
     trials: int,
     full_every: int,
+    together: int,
     outcomes: random.Random,
     joins: set[int],
 ) -> None:
-    chooser = selector(name, space(*levels, samples=samples), trials=trials, minibatch=minibatch, full_every=full_every)
+    where, plan = space(*levels, samples=samples), {"trials": trials, "minibatch": minibatch, "full_every": full_every}
+    chooser = selector(name, where, together=together, **plan)
     asked: Counter[Cell] = Counter()
     waiting: list[list[Cell]] = []
     for step in range(200):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from statistics import mean
 
 import numpy as np
@@ -36,6 +37,17 @@ def test_calls_go_to_the_good_ones() -> None:
     played = play(chooser, coin(5, chance), batch=32)
     best = sorted(all_candidates((12, 12)), key=chance)[-14:]
     assert sum(cell.candidate in best for cell in played.cells) > 0.4 * len(played.cells)
+
+
+@pytest.mark.parametrize("together", [2, 4])
+def test_cells_of_a_candidate_come_together(together: int) -> None:
+    chooser = selector("racing", space(8, 8, samples=200), budget=600, together=together)
+    played = play(chooser, coin(5, factor_chance(5, (8, 8))), batch=8)
+    first, later = played.rounds[:4], played.rounds[4:]
+    assert all(n == 2 for cells in first for n in Counter(cell.candidate for cell in cells).values())
+    for cells in later:
+        counts = Counter(cell.candidate for cell in cells).values()
+        assert sum(n < together for n in counts) <= 1  # what is left of the room
 
 
 def test_it_stops_when_nothing_can_be_much_better_and_says_so() -> None:

@@ -44,7 +44,8 @@ from rollouts.prompt_optimization.types import OptimizationResult
 __all__ = ["bootstrap_demos", "mipro", "propose_instructions", "run_mipro"]
 
 _EMBEDDED_TOKENS = 96
-_LEAST_ROUND = 4
+_TOGETHER = 4
+"""Calls of a candidate that follow each other at least: the model has its prompt in its cache then."""
 _CLOSER_LOOK = 80
 _VARIED = 4
 _FILLER = 9
@@ -103,7 +104,7 @@ async def mipro(
 def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: int) -> Plan:
     """The plan of a run under a cap of `rollouts` (None: no cap), with `slots` of them in flight at once."""
     plan = make_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=rollouts)
-    return plan if config.selector in TRIAL_SELECTORS else plan.in_rounds(max(_LEAST_ROUND, slots // 2))
+    return plan if config.selector in TRIAL_SELECTORS else plan.in_rounds(max(_TOGETHER, slots // 2))
 
 
 def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig) -> Program:
@@ -127,6 +128,7 @@ def _settings(config: MIPROConfig, plan: Plan) -> SelectorSettings:
         patience=config.patience,
         target=config.target_score,
         budget=None if config.selector in TRIAL_SELECTORS else plan.trials * plan.minibatch,
+        together=_TOGETHER,
     )
 
 

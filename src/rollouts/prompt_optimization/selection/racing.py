@@ -18,6 +18,7 @@ from rollouts.prompt_optimization.selection.table import reached
 
 # Found by replay on real and made-up tables (docs/selection.md); none of them is sharp.
 _DESIGN = 32
+_FIRST_LOOK = 2
 _BONUS = 0.5
 _HEAD_START = 1.0
 _GROWTH, _MOST_AT_ONCE = 0.15, 32
@@ -52,7 +53,7 @@ class RacingSelector:
         return self._pool.space
 
     def _design(self) -> list[tuple[int, int]]:
-        """The first cells: candidates in which every factor's levels occur evenly, each on another sample."""
+        """The first cells: candidates in which every factor's levels occur evenly, each on samples of its own."""
         columns = []
         for n in self.space.levels:
             column: list[int] = []
@@ -61,8 +62,10 @@ class RacingSelector:
             columns.append(column[:_DESIGN])
         candidates = dict.fromkeys([self.space.start, *zip(*columns, strict=True)])
         self._pool.add(candidates)
-        rows = [row for row in (self._pool.row[c] for c in candidates) if self._pool.allowed(row)][:_DESIGN]
-        return [(row, int(self._order[i % len(self._order)])) for i, row in enumerate(rows)] if len(self._order) else []
+        each = min(self.settings.together, _FIRST_LOOK)
+        rows = [row for row in (self._pool.row[c] for c in candidates) if self._pool.allowed(row)][: _DESIGN // each]
+        queue = [row for row in rows for _ in range(each)] if len(self._order) else []
+        return [(row, int(self._order[i % len(self._order)])) for i, row in enumerate(queue)]
 
     def ask(self, n: int) -> list[Cell]:
         room = min(n, self._left)
@@ -103,7 +106,7 @@ class RacingSelector:
                 index[row] = np.inf
                 continue
             free = self.space.samples - int(asked[row])
-            chunk = min(max(1, int(_GROWTH * asked[row])), _MOST_AT_ONCE, room, free)
+            chunk = min(max(self.settings.together, int(_GROWTH * asked[row])), _MOST_AT_ONCE, room, free)
             more[row] = more.get(row, 0) + chunk
             asked[row] += chunk
             room -= chunk

@@ -19,9 +19,10 @@ class SelectorSettings:
     of the best partly evaluated candidate after every `full_every` trials (0: never); stop after `patience` trials
     without a better recommendation (None: never).
 
-    epsilon, delta (`racing`): stop when the incumbent is within `epsilon` of the best with a chance of at least
-    1 - `delta`; with `epsilon` None it never stops for that. low, high (`racing`): the range of scores; scores outside
-    do no harm beyond a worse start, `epsilon` is in the scores' own unit.
+    together (`racing`): a candidate gets at least so many cells at once where there is room: calls that follow each
+    other with the same prompt are cheaper. epsilon, delta (`racing`): stop when the incumbent is within `epsilon` of the
+    best with a chance of at least 1 - `delta`; with `epsilon` None it never stops for that. low, high (`racing`): the
+    range of scores; scores outside do no harm beyond a worse start, `epsilon` is in the scores' own unit.
     """
 
     seed: int = 0
@@ -31,6 +32,7 @@ class SelectorSettings:
     patience: int | None = None
     target: float | None = None
     budget: int | None = None
+    together: int = 1
     epsilon: float | None = 0.03
     delta: float = 0.1
     low: float = 0.0
@@ -39,6 +41,8 @@ class SelectorSettings:
     def __post_init__(self) -> None:
         if self.budget is not None and self.budget < 0:
             raise ConfigError(f"budget = {self.budget}: must not be negative")
+        if self.together < 1:
+            raise ConfigError(f"together = {self.together}: must be at least 1")
         if not self.low < self.high:
             raise ConfigError(f"low = {self.low} must be below high = {self.high}")
         if not 0 < self.delta < 1:
