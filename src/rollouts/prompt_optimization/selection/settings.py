@@ -20,9 +20,9 @@ class SelectorSettings:
     without a better recommendation (None: never).
 
     together (`racing`): a candidate gets at least so many cells at once where there is room: calls that follow each
-    other with the same prompt are cheaper. epsilon, delta (`racing`): stop when the incumbent is within `epsilon` of the
-    best with a chance of at least 1 - `delta`; with `epsilon` None it never stops for that. low, high (`racing`): the
-    range of scores; scores outside do no harm beyond a worse start, `epsilon` is in the scores' own unit.
+    other with the same prompt are cheaper. epsilon, delta (`racing`): stop when the incumbent is within `epsilon` of
+    the best with a chance of at least 1 - `delta`; with `epsilon` None it never stops for that. low, high (`racing`):
+    the range of scores; scores outside do no harm beyond a worse start, `epsilon` is in the scores' own unit.
     """
 
     seed: int = 0
