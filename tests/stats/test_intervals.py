@@ -90,6 +90,12 @@ def test_no_and_one_value() -> None:
         assert one.high - one.low > 0.5
 
 
+def test_a_few_scores_get_students_t() -> None:
+    # mean 0.316, standard deviation 0.0518, t of 4 degrees of freedom 2.776
+    found = mean_interval([0.31, 0.33, 0.23, 0.35, 0.36])
+    assert (found.low, found.high) == (pytest.approx(0.2516, abs=1e-3), pytest.approx(0.3804, abs=1e-3))
+
+
 @given(st.lists(unit, min_size=1, max_size=40))
 def test_mean_interval_holds_its_mean_and_stays_in_range(scores: list[float]) -> None:
     found = mean_interval(scores)

@@ -14,6 +14,7 @@ from scipy.special import ndtri, stdtrit
 from rollouts.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
+_TELLS_SKEW = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,8 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
 
     Scores that are all 0 or 1 get Wilson's score interval. Others get Student's t with Hall's transformation for
     skewness (Hall 1992, "On the removal of skewness by transformation", JRSS B 54), whose coverage stays near the
-    nominal from about 10 values on where t's and the bootstrap's fall short, as with scores that are mostly 1.
+    nominal from about 10 values on where t's and the bootstrap's fall short, as with scores that are mostly 1. Fewer than
+    10 cannot tell how skewed they are, and get Student's t as it is.
     Constant scores get the interval that Wilson gives at 0 and 1, scaled to the scores' range (which is taken to hold
     0 and 1): other scores may not have been met yet. With all scores in [0, 1] the interval stays there.
 
@@ -100,7 +102,7 @@ def _hall(scores: Floats, mean: float, confidence: float) -> tuple[float, float]
     n = len(scores)
     centred = scores - mean
     variance = float(np.mean(centred**2))
-    skewness = float(np.mean(centred**3)) / variance**1.5 / math.sqrt(n)
+    skewness = float(np.mean(centred**3)) / variance**1.5 / math.sqrt(n) if n >= _TELLS_SKEW else 0.0
     t = float(stdtrit(n - 1, (1 + confidence) / 2))
     error = math.sqrt(variance / (n - 1))
     return mean - _unskew(t, skewness) * error, mean - _unskew(-t, skewness) * error
