@@ -47,10 +47,10 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
 
     Scores that are all 0 or 1 get Wilson's score interval. Others get Student's t with Hall's transformation for
     skewness (Hall 1992, "On the removal of skewness by transformation", JRSS B 54), whose coverage stays near the
-    nominal from about 10 values on where t's and the bootstrap's fall short, as with scores that are mostly 1. Fewer than
-    10 cannot tell how skewed they are, and get Student's t as it is.
-    Constant scores get the interval that Wilson gives at 0 and 1, scaled to the scores' range (which is taken to hold
-    0 and 1): other scores may not have been met yet. With all scores in [0, 1] the interval stays there.
+    nominal from about 10 values on where t's and the bootstrap's fall short, as with scores that are mostly 1. Fewer
+    than 10 cannot tell how skewed they are, and get Student's t as it is. Constant scores get the interval that Wilson
+    gives at 0 and 1, scaled to the scores' range (which is taken to hold 0 and 1): other scores may not have been met
+    yet. With all scores in [0, 1] the interval stays there.
 
     Raises ConfigError for a confidence outside (0, 1) or scores that are not finite.
     """
