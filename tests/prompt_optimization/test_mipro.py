@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -369,6 +370,22 @@ async def test_later_rounds_of_proposals_see_what_was_tried() -> None:
     assert any("Tried so far" in text for text in seen[4:])
     assert not any("Tried so far" in text for text in seen[:4])
     assert [e["added"] for e in world.of("proposals")]
+
+
+async def test_calls_with_the_same_prompt_follow_each_other() -> None:
+    prompts: list[object] = []
+    world = World()
+
+    class Spy(SimulatedLLM):
+        async def complete(self, request: Request) -> Response:
+            if request.phase == "task/search":
+                prompts.append(request.messages[:-1])
+            return await super().complete(request)
+
+    await world.run(FULL, slots=1, providers={ENDPOINT.name: Spy(world.llm.task)})
+    changes = sum(before != after for before, after in pairwise(prompts))
+    assert len(prompts) > 200
+    assert len(prompts) / (changes + 1) > 3
 
 
 async def test_no_row_of_validation_or_test_is_shown_to_the_model_as_an_example() -> None:
