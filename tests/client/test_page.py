@@ -24,4 +24,4 @@ async def test_the_examples_run(
     out = capsys.readouterr().out
     assert len(examples) == 2
     assert "succeeded" in out
-    assert "Route the ticket." in out
+    assert "{'role': 'user', 'content': 'Ticket: {text}'}" in out
