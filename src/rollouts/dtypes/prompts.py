@@ -122,7 +122,7 @@ class PromptTemplate:
 @lru_cache(maxsize=4096)
 def placeholders(text: str) -> frozenset[str]:
     """The placeholder names in `text`."""
-    return frozenset(a or b for a, b in _PLACEHOLDER.findall(text))
+    return frozenset(name for _, name in pieces(text) if name is not None)
 
 
 @lru_cache(maxsize=4096)
@@ -143,7 +143,6 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
     """
     if "{" not in text:
         return text
-
     out: list[str] = []
     for plain, name in pieces(text):
         out.append(plain)
