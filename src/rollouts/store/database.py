@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select
+from sqlalchemy import Connection, Row, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from rollouts.errors import ConfigError, StoreError
 from rollouts.store.base import RolloutRow
 from rollouts.store.codec import Codec
-from rollouts.store.dialects import BUSY_TIMEOUT_S, as_store_error, insert_sql, make_engine, parse
+from rollouts.store.dialects import BUSY_TIMEOUT_S, among_sql, as_store_error, insert_sql, make_engine, parse
 from rollouts.store.locks import AdvisoryLocks, FileLocks, Locks
 from rollouts.store.migrate import bring_up_to_date
 
@@ -109,11 +109,9 @@ class Database:
         if use == "insert":
             return insert_sql(self.engine, codec.table, codec.names, size)
         key = codec.table.c[codec.names[0]]
-        among = key.in_([bindparam(f"key_{number}", type_=key.type) for number in range(size)])
         if use == "select":
-            return str(select(*codec.columns).where(among).compile(dialect=self.engine.dialect))
-        failures = delete(codec.table).where(among, codec.table.c.failure.is_not(None))
-        return str(failures.compile(dialect=self.engine.dialect))
+            return among_sql(self.engine, select(*codec.columns), key, size)
+        return among_sql(self.engine, delete(codec.table).where(codec.table.c.failure.is_not(None)), key, size)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
