@@ -85,7 +85,7 @@ async def mipro(
     selector = make_selector(config.selector, space.selection_space(len(data.val)), _settings(config, plan))
     reproposal = Reproposal(
         rounds=config.proposal_rounds - 1,
-        trials=plan.trials,
+        trials=plan.joining,
         propose=lambda tried, number: _texts(targets, proposers, config, tried, number),
         vary=lambda tried, number: _variants(space, pools, config, tried, number),
     )

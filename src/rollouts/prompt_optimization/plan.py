@@ -53,6 +53,11 @@ class Plan:
         """Rollouts of the final check that begin after the search: the winner's, and the second half of the start's."""
         return 2 * self.test - self.test // 2
 
+    @property
+    def joining(self) -> int:
+        """Trials in which candidates may join; what follows tells them apart."""
+        return int(self.trials * (1 - _FINAL_SHARE)) if self.raced else self.trials
+
     def in_rounds(self, size: int, *, kept: int = 0) -> Plan:
         """The plan for a selector that races to the end by itself: rounds of `size` rollouts instead of trials and a
         race of the leaders. Of its rollouts `kept`, or a sixth, are for a closer look at the leaders afterwards."""

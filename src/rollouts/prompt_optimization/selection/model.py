@@ -18,7 +18,7 @@ from rollouts.prompt_optimization.selection.cells import Floats, Ints
 
 # Priors on scores in [0, 1]: standard deviations of effects, variances of the rest, and how many observations each
 # prior weighs. Own effects start larger than a level's: a lone good candidate must not be taken for a good level.
-LEVEL_SD, OWN_SD, QUIRK, DIFFICULTY, NOISE = 0.045, 0.06, 0.03, 0.03, 0.1
+LEVEL_SD, OWN_SD, QUIRK, DIFFICULTY, NOISE = 0.045, 0.1, 0.03, 0.03, 0.1
 LEVEL_DOF, OWN_DOF, QUIRK_DOF, DIFFICULTY_DOF, NOISE_DOF = 8.0, 20.0, 40.0, 20.0, 30.0
 MEAN, MEAN_VARIANCE = 0.5, 0.25
 
@@ -36,12 +36,17 @@ class Factor:
 
 
 class FactorModel:
-    """Estimates of all candidates from the cells scored so far. `fit` is one sweep, warm from the last."""
+    """Estimates of all candidates from the cells scored so far. `fit` is one sweep, warm from the last.
+
+    theta, variance: of the candidates' values. known: how well the difficulty of each sample is known, from 0 (never
+    run) to 1. own_unsure: the variance left of the candidates' own effects.
+    """
 
     def __init__(self, levels: tuple[int, ...], samples: int) -> None:
         self.samples = max(1, samples)
         self.mean = MEAN
         self.difficulty = np.zeros(self.samples)
+        self.known = np.zeros(self.samples)
         self.factors = [self._factor(n) for n in levels]
         self.own = np.zeros(0)
         self.own_unsure = np.zeros(0)
@@ -94,8 +99,9 @@ class FactorModel:
         weight = 1 / (self.difficulty_variance + self.noise / counts[seen])
         self.mean = float((weight @ average + MEAN / MEAN_VARIANCE) / (weight.sum() + 1 / MEAN_VARIANCE))
         share = self.difficulty_variance * weight
-        self.difficulty[:] = 0.0
+        self.difficulty[:] = self.known[:] = 0.0
         self.difficulty[seen] = share * (average - self.mean)
+        self.known[seen] = share
         total = float(self.difficulty @ self.difficulty)
         self.difficulty_variance = (total + DIFFICULTY_DOF * DIFFICULTY) / (float(share.sum()) + DIFFICULTY_DOF)
         return rest - self.mean - self.difficulty[samples]

@@ -22,7 +22,7 @@ _FIRST_LOOK = 2
 _BONUS = 0.5
 _HEAD_START = 1.0
 _GROWTH, _MOST_AT_ONCE = 0.15, 32
-_STEEP, _FLATTER, _FLATTEST = 1.25, 0.12, 0.5
+_STEEP, _FLATTER, _FLATTER_AFTER, _FLATTEST = 1.25, 0.12, 1000, 0.5
 _RENEW_EVERY, _RENEWED = 200, 300
 _STOP_EVERY = 128
 _Z = 1.96
@@ -118,21 +118,23 @@ class RacingSelector:
                 pool.take(row, sample)
 
     def _power(self) -> float:
-        """How steeply calls fall with the rank: with few calls per candidate a short list, later a longer one, when the
-        leaders are known and the best may be one that had bad luck. In a working pool what is learnt about levels
-        counts more than what is learnt about its members."""
+        """How steeply calls fall with the rank: at first a short list, later a longer one, when the leaders are known
+        and the best may be one that had bad luck. In a working pool what is learnt about levels counts more than what
+        is learnt about its members."""
         if not self._pool.whole:
             return 1.0
-        calls = float(self._pool.asked.sum()) / max(1, int((~self._pool.barred).sum()))
-        return max(_FLATTEST, _STEEP - _FLATTER * float(np.log2(1 + calls)))
+        return max(_FLATTEST, _STEEP - _FLATTER * float(np.log2(1 + self._pool.asked.sum() / _FLATTER_AFTER)))
 
     def _samples(self, row: int, count: int) -> list[int]:
-        """Samples that are new to the candidate's uncertain levels first, then in the one order shared by all."""
+        """The samples that say most first, else those first in the order shared by all. A sample that is new to a level
+        says something about the level, one of known difficulty something about the candidate itself; each counts by
+        how unsure the model is there."""
         free = self._pool.free(row, self._order)
-        novelty = np.zeros(len(free))
-        for factor, pairs, level in zip(self._model.factors, self._pool.pairs, self._pool.grid[row], strict=True):
-            novelty += factor.vb[level] * (pairs[level, free] == 0)
-        return [int(sample) for sample in free[np.argsort(-novelty, kind="stable")[:count]]]
+        model = self._model
+        value = model.own_unsure[row] * model.known[free]
+        for factor, pairs, level in zip(model.factors, self._pool.pairs, self._pool.grid[row], strict=True):
+            value += factor.vb[level] * (pairs[level, free] == 0)
+        return [int(sample) for sample in free[np.argsort(-value, kind="stable")[:count]]]
 
     def _learn(self) -> None:
         """One sweep of the model when there are new scores, and new members for a working pool."""
