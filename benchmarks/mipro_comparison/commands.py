@@ -12,6 +12,7 @@ from benchmarks.mipro_comparison.one import add_model_options, line, model_of, r
 from benchmarks.mipro_comparison.outcome import Key
 from benchmarks.mipro_comparison.served import serve
 from benchmarks.mipro_comparison.tasks import TASKS
+from benchmarks.options import count
 from rollouts.errors import RolloutsError
 
 CANDIDATES = 9
@@ -33,7 +34,7 @@ def add_rollouts(parser: argparse.ArgumentParser) -> None:
     """`--rollouts`."""
     parser.add_argument(
         "--rollouts",
-        type=int,
+        type=count,
         default=100,
         help=f"rollouts for each of {CANDIDATES} candidates; their product is a hard budget, which the search divides "
         "as it sees fit (default: 100)",

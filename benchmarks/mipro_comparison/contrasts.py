@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from benchmarks.mipro_comparison.runs import DEFAULT, OURS, PEER, USUAL, Group, accuracy, calls
-from rollouts.stats import Interval, bootstrap_difference, compare_methods, holm, paired_test
+from rollouts.stats import LEAST_PAIRS, Interval, bootstrap_difference, compare_methods, holm, paired_test
 
 ALL = "all tasks"
 _LEVEL = 0.05
@@ -36,8 +36,8 @@ class Contrast:
 
     @property
     def finding(self) -> str:
-        """Better or worse only where the rows and the seeds both say so."""
-        if not math.isfinite(self.difference.low):
+        """Better or worse only where the rows and the seeds, five pairs of runs or more, both say so."""
+        if self.difference.n < LEAST_PAIRS:
             return "too few seeds"
         if self.p_holm >= _LEVEL or self.difference.low <= 0 <= self.difference.high:
             return "no difference seen"

@@ -15,6 +15,8 @@ NO_MINIBATCH = 50
 FULL_EVERY = 5
 BOOTSTRAPPED = 4
 LEAST_CANDIDATES = 2
+NO_LIMIT = 10**6
+"""More trials than any search has."""
 TEACHER_ACCURACY = 1 / 3
 """How often the teacher is taken to be right when the number of candidates is chosen; the truth is known only later."""
 
@@ -70,20 +72,20 @@ def bootstrap_calls(candidates: int, train: int, *, accuracy: float = TEACHER_AC
     return math.ceil(sum(min(size / accuracy, train) for size in sizes))
 
 
-def plan(calls: int, *, train: int, val: int) -> Plan:
+def plan(calls: int, *, train: int, val: int, most: int = NO_LIMIT) -> Plan:
     """The most candidates whose bootstrapping and advised number of trials are expected to fit into `calls` task calls,
-    which are those left after the evaluation of the starting program.
+    which are those left after the evaluation of the starting program, and into `most` trials.
 
     Raises ValueError when not even one trial fits.
     """
-    best = Plan(candidates=LEAST_CANDIDATES, trials=most_trials(calls, val))
+    best = Plan(candidates=LEAST_CANDIDATES, trials=min(most, most_trials(calls, val)))
     if not best.trials:
         raise ValueError(
             f"the evaluation of the starting prompt leaves {max(0, calls)} calls, and one trial on {val} validation "
             f"rows takes {trial_calls(1, val)}: raise the cap or take fewer validation rows"
         )
     for candidates in range(LEAST_CANDIDATES + 1, most_candidates(best.trials) + 1):
-        trials = most_trials(calls - bootstrap_calls(candidates, train), val)
+        trials = min(most, most_trials(calls - bootstrap_calls(candidates, train), val))
         if trials < advised_trials(candidates):
             break
         best = Plan(candidates=candidates, trials=trials)

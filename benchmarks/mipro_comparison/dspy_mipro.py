@@ -77,25 +77,23 @@ class PlainAdapter(dspy.ChatAdapter):
 
 class CappedMIPROv2(MIPROv2):
     """MIPROv2 with as many trials as the rest of `cap` calls of its task model pays for; one at least, and at most
-    twice as many as were planned without its cache.
+    twice as many as were planned without its cache, and `most`.
 
-    `trials`: their number; it is found unless it is given.
+    `trials`: how many there were.
     """
 
-    def __init__(self, *, cap: int, trials: int | None, **settings: Any) -> None:
+    def __init__(self, *, cap: int, most: int, **settings: Any) -> None:
         super().__init__(**settings)
-        self._cap, self.trials = cap, trials
-        self.calls_before_trials = 0
+        self._cap, self._most = cap, most
+        self.trials = self.calls_before_trials = 0
 
     def _optimize_prompt_parameters(self, program: Any, instructions: Any, demos: Any, *rest: Any) -> Any:
         evaluate, valset, planned, *others = rest
         optimize = super()._optimize_prompt_parameters
         self.calls_before_trials = len(sent(self.task_model))
-        if self.trials is not None:
-            return optimize(program, instructions, demos, evaluate, valset, self.trials, *others)
         # Its cache answers repeated trials, and how many there are is not known before. So a search that leaves calls
         # is made anew with more trials: from the same seed it goes the same way, from the cache, and then further.
-        state, best, self.trials = self.rng.getstate(), None, 0
+        state, best = self.rng.getstate(), None
         wanted = self._affordable(len(valset)) or 1
         while best is None or self.trials < wanted <= MOST_TRIALS * planned:
             self.rng.setstate(state)
@@ -112,7 +110,7 @@ class CappedMIPROv2(MIPROv2):
     def _affordable(self, val: int) -> int:
         """Trials in all, and as many as end with a scheduled full evaluation where that is more than there are now."""
         left = self._cap - len(sent(self.task_model))
-        trials = dspy_budget.most_trials(left, val, done=self.trials)
+        trials = min(self._most, dspy_budget.most_trials(left, val, done=self.trials))
         scheduled = trials - trials % dspy_budget.FULL_EVERY
         return scheduled if scheduled > self.trials else trials
 
@@ -125,7 +123,7 @@ def sent(lm: dspy.LM) -> list[Any]:
 def search(
     base_url: str, task: Task, data: Data, *, cap: int, seed: int, settings: str, slots: int, trials: int | None = None
 ) -> Found:
-    """MIPROv2's best program after about `cap` task calls at most; `trials` replaces the number that would fit.
+    """MIPROv2's best program after about `cap` task calls, and `trials`, at most.
 
     A reply that cannot be parsed is asked for again as JSON, as DSPy does it: those calls come on top. Raises
     ValueError for unknown settings, and when the cap does not fit one trial.
@@ -147,7 +145,7 @@ def search(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, dspy.context(lm=lm, adapter=adapter):
         dspy.configure_cache(disk_cache_dir=folder)
         if setting.auto is None:
-            best, notes = _capped(program, task, data, cap, trials, shared)
+            best, notes = _capped(program, task, data, cap, trials or dspy_budget.NO_LIMIT, shared)
         else:
             best, notes = _automatic(program, task, data, setting.auto, shared)
     predictor = best.predictors()[0]
@@ -172,19 +170,16 @@ def search(
 
 
 def _capped(
-    program: Any, task: Task, data: Data, cap: int, trials: int | None, shared: Mapping[str, Any]
+    program: Any, task: Task, data: Data, cap: int, most: int, shared: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """The best program within the cap and the demonstrations of everyone."""
     train, val = _examples(task, data.train), _examples(task, data.val)
-    if trials is None:
-        # The search begins with this evaluation, and has it from the cache then; made first, it says what is left.
-        _tester(task, val, shared["num_threads"])(program)
-        plan = dspy_budget.plan(cap - len(sent(shared["task_model"])), train=len(train), val=len(val))
-    else:
-        plan = dspy_budget.Plan(candidates=dspy_budget.most_candidates(trials), trials=trials)
+    # The search begins with this evaluation, and has it from the cache then; made first, it says what is left.
+    _tester(task, val, shared["num_threads"])(program)
+    plan = dspy_budget.plan(cap - len(sent(shared["task_model"])), train=len(train), val=len(val), most=most)
     optimizer = CappedMIPROv2(
         cap=cap,
-        trials=trials,
+        most=most,
         auto=None,
         num_candidates=plan.candidates,
         max_bootstrapped_demos=dspy_budget.BOOTSTRAPPED,

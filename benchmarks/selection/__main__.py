@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 
+from benchmarks.options import count, counts
 from benchmarks.selection.replay import METHODS, regrets
 from benchmarks.selection.report import Record, comparison, lines, plot
 from benchmarks.selection.worlds import World, load, synthetic
@@ -62,24 +63,44 @@ def measure(options: argparse.Namespace) -> list[Record]:
     return [Record.of(*key, found) for key, found in values.items()]
 
 
+def folder(text: str) -> Path:
+    """A folder that has tables. Raises what argparse makes an error of the command line."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    if not load(path):
+        raise argparse.ArgumentTypeError(f"there is no file NAME.json.gz in {text}")
+    return path
+
+
+def add_options(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+    """What to replay, how often, and on how many processors."""
+    parser.add_argument("--tables", type=folder, help="a directory of NAME.json.gz")
+    parser.add_argument("--no-synthetic", action="store_true", help="the tables only")
+    parser.add_argument("--seeds", type=count, default=seeds)
+    parser.add_argument("--processes", type=count, default=os.cpu_count())
+
+
+def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The options, with something to replay."""
+    options = parser.parse_args(argv)
+    if options.no_synthetic and options.tables is None:
+        parser.error("nothing to replay: --no-synthetic needs a directory with --tables")
+    return options
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    numbers = lambda text: tuple(sorted(int(part) for part in text.split(",")))  # noqa: E731
-    parser.add_argument("--tables", type=Path, help="a directory of NAME.json.gz")
-    parser.add_argument("--no-synthetic", action="store_true", help="the tables only")
+    add_options(parser, seeds=40)
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), help=",".join(METHODS))
-    parser.add_argument("--budgets", type=numbers, default=(400, 800, 2000, 4000, 8000))
-    parser.add_argument("--seeds", type=int, default=40)
-    parser.add_argument("--batch", type=int, default=32, help="cells in flight")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--budgets", type=counts, default=(400, 800, 2000, 4000, 8000))
+    parser.add_argument("--batch", type=count, default=32, help="cells in flight")
     parser.add_argument("--json", type=Path, help="write the records here")
     parser.add_argument("--plot", type=Path, help="draw regret against calls here (needs matplotlib)")
-    options = parser.parse_args(argv)
+    options = parsed(parser, argv)
     unknown = set(options.methods) - set(METHODS)
     if unknown:
         parser.error(f"unknown methods: {', '.join(sorted(unknown))} (known: {', '.join(METHODS)})")
-    if not worlds(options.tables, not options.no_synthetic):
-        parser.error("nothing to replay: name a directory with --tables that has files NAME.json.gz")
     return options
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.selection.__main__ import world, worlds
+from benchmarks.options import count, share
+from benchmarks.selection.__main__ import add_options, parsed, world, worlds
 from benchmarks.selection.replay import Stop, stopped
 
 
@@ -31,17 +31,14 @@ def summary(name: str, runs: list[Stop], epsilon: float) -> dict[str, Any]:
     return {"table": name, "seeds": len(runs), "stopped": len(ended), "right": right, "calls": calls}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", type=Path, help="a directory of NAME.json.gz")
-    parser.add_argument("--no-synthetic", action="store_true", help="the tables only")
-    parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--budget", type=int, default=8000)
-    parser.add_argument("--epsilon", type=float, default=0.03)
-    parser.add_argument("--delta", type=float, default=0.1)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    add_options(parser, seeds=100)
+    parser.add_argument("--budget", type=count, default=8000)
+    parser.add_argument("--epsilon", type=share, default=0.03)
+    parser.add_argument("--delta", type=share, default=0.1)
     parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
+    options = parsed(parser, argv)
     one = partial(run, tables=options.tables, budget=options.budget, epsilon=options.epsilon, delta=options.delta)
     out = []
     with ProcessPoolExecutor(options.processes) as pool:

@@ -4,8 +4,9 @@ Each part runs in a process of its own, some of them three times, and the median
 ratio that is worse than the baseline by more than 20 % runs once more before it is judged, and of the two the better
 counts. What a part needs and is not there leaves it out, and says so.
 
-Writes benchmarks/results/quick.json or full.json. Ends with 1 when a ratio is worse than in baseline.json or a part
-broke, and says which; `--update` takes the ratios into baseline.json instead of judging them.
+Writes benchmarks/results/quick.json or full.json, and says which ratios are worse than in baseline.json, which parts
+broke, which ratios of the baseline a part no longer has, and which it has without a baseline. Ends with 1 for any of
+the first three, else with 3 for the last. `--update` takes the ratios into baseline.json instead of judging them.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.mipro_comparison.outcome import machine, versions
 from benchmarks.suite.parts import FULL, OUT, QUICK, Part
-from benchmarks.suite.ratios import WORST, Ratio, better, change, medians, regressions
+from benchmarks.suite.ratios import WORST, Ratio, better, change, medians, regressions, vanished
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 BASELINE = "baseline.json"
+WORSE, UNKNOWN = 1, 3
+"""Exit codes; 2 is argparse's."""
 
 
 class PartFailed(Exception):
-    """A part ended badly or wrote nothing that can be read; the text has its last lines."""
+    """A part ended badly or wrote no ratio that can be read; the text has its last lines."""
 
 
 def run(part: Part) -> list[Ratio]:
@@ -44,9 +47,12 @@ def run(part: Part) -> list[Ratio]:
         if part.printed:
             out.write_text(done.stdout.strip().splitlines()[-1], encoding="utf-8")
         try:
-            return part.read(out)
+            found = [replace(ratio, part=part.name) for ratio in part.read(out)]
         except (OSError, ValueError, KeyError, ZeroDivisionError) as error:
             raise PartFailed(f"its figures cannot be read: {error!r}") from error
+    if not found:
+        raise PartFailed("there is no ratio in what it wrote")
+    return found
 
 
 def measured(part: Part, before: Mapping[str, Ratio]) -> list[Ratio]:
@@ -60,10 +66,16 @@ def measured(part: Part, before: Mapping[str, Ratio]) -> list[Ratio]:
 
 
 def read_baseline(folder: Path, mode: str) -> dict[str, Ratio]:
-    """The ratios to compare with, by name; none where there is no file."""
+    """The ratios to compare with, by name; none where there is no file. For `full` those of `quick` stand in, but only
+    of parts that both run with the same settings."""
     path = folder / BASELINE
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {name: Ratio.from_json(name, data) for name, data in known.get(mode, {}).get("ratios", {}).items()}
+
+    def ratios(kind: str) -> dict[str, Ratio]:
+        return {name: Ratio.from_json(name, data) for name, data in known.get(kind, {}).get("ratios", {}).items()}
+
+    shared = {part.name for part in QUICK if part in FULL} if mode == "full" else set()
+    return {name: ratio for name, ratio in ratios("quick").items() if ratio.part in shared} | ratios(mode)
 
 
 def record(ratios: Sequence[Ratio], left_out: Mapping[str, str]) -> dict[str, Any]:
@@ -87,11 +99,12 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def update(folder: Path, mode: str, now: Mapping[str, Any]) -> None:
-    """Takes a run into the baseline. Ratios that it did not measure stay as they are."""
+def update(folder: Path, mode: str, now: Mapping[str, Any], parts: Collection[str]) -> None:
+    """Takes a run into the baseline, in which `parts` ended well. Ratios of other parts stay as they are."""
     path = folder / BASELINE
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    ratios = {**known.get(mode, {}).get("ratios", {}), **now["ratios"]}
+    old = known.get(mode, {}).get("ratios", {})
+    ratios = {name: data for name, data in old.items() if data.get("part") not in parts} | now["ratios"]
     kept = {name: value for name, value in now.items() if name != "left_out"}
     write(path, {**known, mode: {**kept, "ratios": ratios}})
 
@@ -135,15 +148,23 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(f"  {ratio.line(before.get(ratio.name))}" for ratio in found), flush=True)
     now = record(ratios, left_out)
     write(options.results / f"{options.mode}.json", now)
+    ended = {part.name for part in options.parts} - {*left_out, *broken}
     if options.update:
-        update(options.results, options.mode, now)
-        return int(bool(broken))
-    worse = regressions(before, ratios)
+        update(options.results, options.mode, now, ended)
+        return WORSE if broken else 0
+    worse, gone = regressions(before, ratios), vanished(before, ratios, ended)
+    unknown = [ratio.name for ratio in ratios if ratio.name not in before]
     for ratio in worse:
         print(f"WORSE by more than {WORST:.0%}: {ratio.name}: {change(before[ratio.name], ratio)}")
+    for ratio in gone:
+        print(f"BROKEN: {ratio.part} no longer has the ratio: {ratio.name}")
     for name in broken:
         print(f"BROKEN: {name}")
-    return int(bool(worse or broken))
+    for name in unknown:
+        print(f"NOT COMPARED: {name}")
+    if unknown:
+        print(f"no baseline for --{options.mode} has these: run with --update")
+    return WORSE if worse or gone or broken else UNKNOWN if unknown else 0
 
 
 if __name__ == "__main__":

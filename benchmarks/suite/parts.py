@@ -167,20 +167,24 @@ def local(path: Path) -> list[Ratio]:
 
 
 def comparison(folder: Path) -> list[Ratio]:
-    """Held-out accuracy at equal calls."""
+    """Held-out accuracy at equal calls. Raises ValueError when a run failed, or the peer got nothing right."""
     from benchmarks.mipro_comparison.contrasts import ALL, at_equal_calls
     from benchmarks.mipro_comparison.outcome import outcomes
     from benchmarks.mipro_comparison.runs import grouped
 
+    runs = outcomes(folder).values()
+    if failed := [run.key.name for run in runs if run.error is not None]:
+        raise ValueError(f"failed runs: {', '.join(failed)}")
+    rows = [row for table in at_equal_calls(grouped(runs)) for row in table if row.task != ALL]
+    if hopeless := [row.task for row in rows if not row.means[1]]:
+        raise ValueError(f"the peer got nothing right, so there is no ratio: {', '.join(hopeless)}")
     return [
         Ratio(
             name=f"held-out accuracy, {row.task}, cap {row.caps[0]:,}, {row.ours} / {row.theirs}",
             value=row.means[0] / row.means[1],
             higher_is_better=True,
         )
-        for table in at_equal_calls(grouped(outcomes(folder).values()))
-        for row in table
-        if row.task != ALL and row.means[1]
+        for row in rows
     ]
 
 

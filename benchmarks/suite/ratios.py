@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -16,23 +16,31 @@ WORST = 0.2
 class Ratio:
     """One figure without a unit, such as ours divided by the peer's in the same run.
 
-    `aim` is what the project wants to reach: it is shown beside the value and fails nothing.
+    `aim` is what the project wants to reach: it is shown beside the value and fails nothing. `part` is the part of the
+    suite that measured it.
     """
 
     name: str
     value: float
     higher_is_better: bool
     aim: float | None = None
+    part: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Without its name."""
-        kept = {"ratio": self.value, "higher_is_better": self.higher_is_better}
+        kept = {"part": self.part, "ratio": self.value, "higher_is_better": self.higher_is_better}
         return kept if self.aim is None else {**kept, "aim": self.aim}
 
     @classmethod
     def from_json(cls, name: str, data: Mapping[str, Any]) -> Ratio:
         """The inverse of `to_json`."""
-        return cls(name=name, value=data["ratio"], higher_is_better=data["higher_is_better"], aim=data.get("aim"))
+        return cls(
+            name=name,
+            value=data["ratio"],
+            higher_is_better=data["higher_is_better"],
+            aim=data.get("aim"),
+            part=data.get("part", ""),
+        )
 
     @property
     def reached(self) -> bool:
@@ -71,21 +79,19 @@ def regressions(before: Mapping[str, Ratio], now: Iterable[Ratio], worst: float 
     return [ratio for ratio in now if ratio.name in before and worse_by(before[ratio.name], ratio) > worst]
 
 
+def vanished(before: Mapping[str, Ratio], now: Iterable[Ratio], parts: Collection[str]) -> list[Ratio]:
+    """Those of `before` that one of `parts` measured then and none measured now."""
+    names = {ratio.name for ratio in now}
+    return [ratio for name, ratio in before.items() if ratio.part in parts and name not in names]
+
+
 def medians(rounds: Sequence[Sequence[Ratio]]) -> list[Ratio]:
     """Of each ratio the median over the rounds that have it, in the order of first meeting."""
     found: dict[str, list[Ratio]] = {}
     for ratios in rounds:
         for ratio in ratios:
             found.setdefault(ratio.name, []).append(ratio)
-    return [
-        Ratio(
-            name=name,
-            value=median(ratio.value for ratio in same),
-            higher_is_better=same[0].higher_is_better,
-            aim=same[0].aim,
-        )
-        for name, same in found.items()
-    ]
+    return [replace(same[0], value=median(ratio.value for ratio in same)) for same in found.values()]
 
 
 def better(first: Ratio, second: Ratio) -> Ratio:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from benchmarks.mipro_comparison import one, run_comparison
+from benchmarks.mipro_comparison import commands, one, run_comparison, run_dspy_mipro_banking77, runs
+from benchmarks.mipro_comparison import outcome as records_of
+from benchmarks.mipro_comparison import run_rollouts_mipro_banking77 as run_ours
+from benchmarks.mipro_comparison.contrasts import at_equal_calls
 from benchmarks.mipro_comparison.one import run_one
 from benchmarks.mipro_comparison.outcome import PHASES, Counts, Key, Outcome, outcomes, score
 from benchmarks.mipro_comparison.run_comparison import compare, keys_of
@@ -52,6 +58,7 @@ records = st.builds(
     test_scores=st.dictionaries(st.text(), st.integers(0, 1)),
     calls=st.fixed_dictionaries(dict.fromkeys(PHASES, counts)),
     prompt=st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": st.text()})),
+    revision=st.none() | st.text(),
     error=st.none() | st.text(),
 )
 
@@ -71,6 +78,88 @@ def knowing(body: dict[str, object]) -> str:
 @given(records)
 def test_a_record_is_read_back_as_it_was_written(outcome: Outcome) -> None:
     assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+
+
+@given(records)
+def test_a_record_from_before_revisions_were_kept_has_none(outcome: Outcome) -> None:
+    old = {name: value for name, value in outcome.to_json().items() if name != "revision"}
+    assert Outcome.from_json(json.loads(json.dumps(old))) == replace(outcome, revision=None)
+
+
+def test_the_revision_is_that_of_this_checkout_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = records_of.revision.__wrapped__()
+    assert found is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found)
+    monkeypatch.setattr(records_of, "ROOT", tmp_path)
+    assert records_of.revision.__wrapped__() is None
+    (tmp_path / ".git").write_text("gitdir: nowhere")
+    assert records_of.revision.__wrapped__() is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert records_of.revision.__wrapped__() is None, "there is no git"
+
+
+DIFFERENT: Mapping[str, Any] = {
+    "model": "another",
+    "proposer": "model",
+    "train_size": 25,
+    "val_size": 25,
+    "test_size": 17,
+}
+
+
+@pytest.mark.parametrize("field", DIFFERENT)
+def test_runs_of_different_experiments_are_never_held_against_each_other(field: str) -> None:
+    ours = [replace(base(replace(KEY, seed=seed)), best_score=0.9) for seed in range(3)]
+    theirs = [replace(run, key=replace(run.key, method=runs.PEER), best_score=0.5) for run in ours]
+    changed = [replace(run, **{field: DIFFERENT[field]}) for run in theirs]
+    assert [row.task for table in at_equal_calls(runs.grouped(ours + theirs)) for row in table] == ["tickets"]
+    assert at_equal_calls(runs.grouped(ours + changed)) == []
+    mixed = runs.grouped([*ours, *changed, *theirs])
+    assert [len(group.runs) for group in mixed] == [3, 3, 3]
+    assert runs.tasks_of(mixed) == [
+        f"tickets ({field.replace('_', ' ')} {value})"
+        for value in sorted((getattr(ours[0], field), DIFFERENT[field]), key=str)
+    ]
+
+
+def test_another_task_with_other_rows_is_no_other_experiment() -> None:
+    pair = [base(KEY), replace(base(replace(KEY, task="sst2")), train_size=99)]
+    assert runs.tasks_of(runs.grouped(pair)) == ["sst2", "tickets"]
+
+
+def test_the_single_commands_are_compared_as_documented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made: list[Outcome] = []
+
+    def record(served: object, key: Key, options: Any, *, plain: bool, more: Any) -> tuple[Outcome, Path]:
+        sizes = one.sizes_of(key.task, options)
+        rows: dict[str, Any] = {"train_size": sizes.train, "val_size": sizes.val, "test_size": sizes.test}
+        made.append(replace(base(key), **rows, best_score=0.5, calls={"search": Counts(calls=1)}))
+        assert more.get("trials") in (None, 20)
+        return made[-1], tmp_path / "record.json"
+
+    monkeypatch.setattr(commands, "serve", lambda model: nullcontext())
+    monkeypatch.setattr(commands, "record", record)
+    sizes = ["--train-size", "100", "--val-size", "50"]
+    assert run_ours.main(["--rollouts", "100", *sizes]) == 0
+    assert run_dspy_mipro_banking77.main(["--trials", "20", *sizes]) == 0
+    ((row,),) = at_equal_calls(runs.grouped(made))
+    assert row.caps == (900, 900)
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        (run_ours, ["--local", "--mode", "online"], "--local is for offline searches"),
+        (run_ours, ["--rollouts", "0"], "must be at least 1"),
+        (run_dspy_mipro_banking77, ["--trials", "0"], "must be at least 1"),
+    ],
+)
+def test_what_a_command_cannot_do_is_refused(
+    command: Any, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @given(keys, keys)
@@ -181,15 +270,20 @@ def test_names_that_do_not_exist_are_said(tasks: str, method: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_runs_each_method_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_the_command_runs_each_method_in_a_process_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with MockProvider.in_thread(reply=knowing) as mock:
         methods = "start,labelled,rollouts-mipro:nonsense"
         command = ["--tasks", "tickets", "--methods", methods, "--out", str(tmp_path), "--workers", "2"]
         command += ["--model", "openai_compatible/the-model", "--base-url", mock.base_url]
         command += ["--train-size", "24", "--val-size", "24", "--test-size", "16", "--slots", "4"]
-        assert run_comparison.main(command) == 0
-        assert run_comparison.main(command) == 0
+        assert run_comparison.main(command) == 1
+        assert "tickets_rollouts_mipro_nonsense_c900_s0: failed" in capsys.readouterr().err
+        assert run_comparison.main(command) == 1
         assert mock.calls == 32
+        command[command.index(methods)] = "start,labelled"
+        assert run_comparison.main(command) == 0, "the failed run is not wanted any more"
     found = {outcome.key.method: outcome for outcome in outcomes(tmp_path).values()}
     assert {name: outcome.best_score for name, outcome in found.items()} == {
         "start": 0.0,

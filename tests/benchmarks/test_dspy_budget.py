@@ -82,3 +82,11 @@ def test_a_plan_is_expected_to_fit_and_follows_the_advice(calls: int, train: int
     assert found.trials >= 1
     assert bootstrap_calls(found.candidates, train) + trial_calls(found.trials, val) <= calls
     assert found.candidates == LEAST_CANDIDATES or found.trials >= advised_trials(found.candidates)
+
+
+@given(calls=CALLS, train=TRAIN, val=VAL, most=st.integers(1, 60))
+def test_a_plan_keeps_to_the_trials_that_it_is_given(calls: int, train: int, val: int, most: int) -> None:
+    if trial_calls(1, val) <= calls:
+        found = plan(calls, train=train, val=val, most=most)
+        assert 1 <= found.trials <= most
+        assert found.candidates == LEAST_CANDIDATES or most >= advised_trials(found.candidates)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from benchmarks.mipro_comparison.outcome import Key, Outcome
+from benchmarks.mipro_comparison.runs import OURS, PEER
 from benchmarks.suite import __main__ as suite
 from benchmarks.suite import parts
 from benchmarks.suite.parts import FULL, QUICK, Part
-from benchmarks.suite.ratios import Ratio, better, medians, regressions, worse_by
+from benchmarks.suite.ratios import Ratio, better, medians, regressions, vanished, worse_by
 from hypothesis import given
 from hypothesis import strategies as st
 
 VALUES = st.floats(1e-3, 1e3)
+RATE = "rate, ours / theirs"
 
 
-def ratio(value: float, higher: bool = True, name: str = "rate, ours / theirs", aim: float | None = None) -> Ratio:
-    return Ratio(name=name, value=value, higher_is_better=higher, aim=aim)
+def ratio(
+    value: float, higher: bool = True, name: str = RATE, aim: float | None = None, part: str = "made.up"
+) -> Ratio:
+    return Ratio(name=name, value=value, higher_is_better=higher, aim=aim, part=part)
 
 
 @pytest.mark.parametrize("higher", [True, False])
@@ -32,7 +37,7 @@ def test_worse_means_the_same_in_both_directions(higher: bool, before: float, no
 
 @pytest.mark.parametrize(("value", "higher"), [(0.79, True), (1.21, False), (math.nan, True), (math.inf, False)])
 def test_more_than_a_fifth_worse_is_a_regression(value: float, higher: bool) -> None:
-    before = {"rate, ours / theirs": ratio(1.0, higher)}
+    before = {RATE: ratio(1.0, higher)}
     assert regressions(before, [ratio(value, higher)])
     assert not regressions(before, [ratio(0.81 if higher else 1.19, higher)])
     assert not regressions({}, [ratio(value, higher)]), "nothing is known of it"
@@ -58,14 +63,28 @@ def test_ratios_survive_json(value: float, higher: bool, aim: float | None) -> N
     assert Ratio.from_json(made.name, json.loads(json.dumps(made.to_json()))) == made
 
 
+@given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)), st.sets(st.sampled_from("abc")))
+def test_what_is_gone_was_there_and_was_looked_for(before: set[int], now: set[int], ended: set[str]) -> None:
+    then = {str(number): ratio(1.0, name=str(number), part="abc"[number % 3]) for number in before}
+    gone = {found.name for found in vanished(then, [ratio(1.0, name=str(number)) for number in now], ended)}
+    assert gone == {str(number) for number in before - now if "abc"[number % 3] in ended}
+
+
 class Bench:
-    """The command with one part that gives the values in turn, and a folder of its own."""
+    """The command with one part that gives the values in turn, and a folder of its own. Several values at once are
+    those of several ratios by name; a text breaks the part."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.folder, self.runs = folder, 0
         self._patch = monkeypatch
 
-    def __call__(self, values: Sequence[float | str], *arguments: str, rounds: int = 1, needs: str = "json") -> int:
+    def __call__(
+        self,
+        values: Sequence[float | str | Mapping[str, float]],
+        *arguments: str,
+        rounds: int = 1,
+        needs: str = "json",
+    ) -> int:
         coming = iter(values)
 
         def run(part: Part) -> list[Ratio]:
@@ -73,7 +92,8 @@ class Bench:
             value = next(coming)
             if isinstance(value, str):
                 raise suite.PartFailed(value)
-            return [ratio(value)]
+            named = value if isinstance(value, Mapping) else {RATE: value}
+            return [ratio(value, name=name) for name, value in named.items()]
 
         part = Part(name="made.up", command=(), read=lambda path: [], needs=(needs,), rounds=rounds)
         self._patch.setattr(suite, "run", run)
@@ -96,7 +116,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
 def test_as_good_as_the_baseline_passes_at_once(bench: Bench) -> None:
     assert bench([0.9]) == 0
     assert bench.runs == 1
-    assert bench.written("quick")["ratios"] == {"rate, ours / theirs": {"ratio": 0.9, "higher_is_better": True}}
+    assert bench.written("quick")["ratios"] == {RATE: {"part": "made.up", "ratio": 0.9, "higher_is_better": True}}
 
 
 def test_a_regression_is_measured_again_and_then_fails_by_name(
@@ -129,6 +149,59 @@ def test_the_baseline_of_the_other_mode_is_kept(bench: Bench) -> None:
     assert set(bench.written("baseline")) == {"quick", "full"}
 
 
+def test_a_ratio_that_a_part_no_longer_has_fails_by_name(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench([{RATE: 1.0, "another": 1.0}], "--update") == 0
+    assert bench([1.0]) == 1
+    assert "BROKEN: made.up no longer has the ratio: another" in capsys.readouterr().out
+    assert bench([1.0], "--update") == 0
+    assert bench([1.0]) == 0, "an update forgets it"
+
+
+def test_a_ratio_without_a_baseline_is_no_pass_and_no_failure(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench([{RATE: 1.0, "another": 1.0}]) == suite.UNKNOWN
+    said = capsys.readouterr().out
+    assert "NOT COMPARED: another" in said
+    assert f"NOT COMPARED: {RATE}" not in said
+    assert "run with --update" in said
+    assert bench([{RATE: 0.1, "another": 1.0}] * 2) == suite.WORSE, "a regression counts before it"
+
+
+def test_full_is_held_against_quick_only_where_the_settings_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def part(name: str, *arguments: str) -> Part:
+        return Part(name=name, command=arguments, read=_nothing)
+
+    monkeypatch.setattr(suite, "QUICK", [part("same"), part("longer", "10"), part("of quick")])
+    monkeypatch.setattr(suite, "FULL", [part("same"), part("longer", "1000")])
+    value = 1.0
+    monkeypatch.setattr(suite, "run", lambda part: [ratio(value, name=f"rate of {part.name}", part=part.name)])
+    place = ["--results", str(tmp_path)]
+    assert suite.main(["--quick", "--update", *place]) == 0
+    assert suite.main(["--full", *place]) == suite.UNKNOWN
+    said = capsys.readouterr().out
+    assert "NOT COMPARED: rate of longer" in said
+    assert "no baseline for --full" in said
+    assert "NOT COMPARED: rate of same" not in said
+    value = 0.5
+    assert suite.main(["--full", "--only", "same", *place]) == suite.WORSE
+    assert suite.main(["--full", "--only", "longer", *place]) == suite.UNKNOWN
+    assert suite.main(["--full", "--update", *place]) == 0
+    assert suite.main(["--full", *place]) == 0, "its own baseline counts before that of quick"
+
+
+def _nothing(path: Path) -> list[Ratio]:
+    return []
+
+
+def test_every_ratio_of_the_committed_baseline_belongs_to_a_part() -> None:
+    """Otherwise nobody would notice that it is gone."""
+    for mode, every in (("quick", QUICK), ("full", FULL)):
+        known = suite.read_baseline(suite.RESULTS, mode)
+        assert {found.part for found in known.values()} <= {part.name for part in every}
+    assert suite.read_baseline(suite.RESULTS, "quick")
+
+
 def test_a_broken_part_fails_and_says_how(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(["ModuleNotFoundError: no such thing"]) == 1
     said = capsys.readouterr().out
@@ -149,11 +222,13 @@ def test_a_real_part_is_run_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     read = next(part.read for part in QUICK if part.name == "store.bench_store")
     (found,) = suite.run(Part(name="store", command=("made_up_part", "{out}"), read=read))
-    assert found.value == 0.75
+    assert (found.value, found.part) == (0.75, "store")
     with pytest.raises(suite.PartFailed, match="No module named"):
         suite.run(Part(name="store", command=("no_such_part",), read=read))
     with pytest.raises(suite.PartFailed, match="cannot be read"):
         suite.run(Part(name="store", command=("made_up_part", str(tmp_path / "elsewhere")), read=read))
+    with pytest.raises(suite.PartFailed, match="there is no ratio"):
+        suite.run(Part(name="store", command=("made_up_part", "{out}"), read=_nothing))
 
 
 @pytest.mark.parametrize("part", [*QUICK, *FULL], ids=lambda part: part.name)
@@ -192,3 +267,34 @@ def test_ratios_are_read_with_the_peer_below_the_line(read: Callable[[Path], lis
     assert found
     for entry in found:
         assert entry.value in ((pytest.approx(3),) if entry.higher_is_better else (0.25,)), entry.name
+
+
+def compared(ours: float | None, theirs: float | None, folder: Path) -> list[Ratio]:
+    """What is read of a pair of runs with these scores; None is a run that failed."""
+    for method, settings, score in ((OURS, "equal", ours), (PEER, "plain", theirs)):
+        Outcome(
+            key=Key(task="tickets", method=method, settings=settings, cap=300, seed=0),
+            model="mock",
+            best_score=score,
+            train_size=1,
+            val_size=1,
+            test_size=1,
+            error="the optimizer is gone" if score is None else None,
+        ).save(folder)
+    return parts.comparison(folder)
+
+
+def test_a_comparison_is_our_accuracy_by_that_of_the_peer(tmp_path: Path) -> None:
+    (found,) = compared(0.6, 0.3, tmp_path)
+    assert found.value == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [(None, 0.3, "failed runs: tickets_rollouts_mipro"), (0.6, None, "failed runs"), (0.6, 0.0, "nothing right")],
+)
+def test_a_comparison_without_a_ratio_says_why(
+    ours: float | None, theirs: float | None, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        compared(ours, theirs, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -153,6 +154,32 @@ def test_metric_that_raises(cli: Cli, provider: Provider, metrics: Callable[[str
     assert "not paid again" in cli("optimize", cli.job, "--json").err
 
 
+def test_results_that_could_not_be_written_are_written_by_the_command_of_the_message(
+    cli: Cli, provider: Provider
+) -> None:
+    mock = provider()
+    (cli.folder / "results" / "job" / "best_prompt.json" / "in the way").mkdir(parents=True)
+    answer = cli("optimize", cli.job)
+    assert answer.code == failures.FAILED
+    assert "the results cannot be written" in answer.err
+    calls, advice = mock.calls, re.search(r"--run (\S+)", answer.err)
+    assert advice is not None
+    again = cli("optimize", cli.job, "--out", "elsewhere", "--run", advice[1])
+    assert again.code == 0
+    assert (cli.folder / "elsewhere" / "best_prompt.json").is_file()
+    assert mock.calls == calls
+
+
+def test_the_password_of_the_store_is_never_shown(
+    cli: Cli, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider()
+    monkeypatch.setenv("ROLLOUTS_STORE", "sqlite://me:s3cret@host/s.db")
+    answer = cli("optimize", cli.job, "--json")
+    assert answer.json["store"] == "sqlite://me:***@host/s.db"
+    assert "s3cret" not in answer.out + answer.err
+
+
 @pytest.mark.parametrize("value", ["float('nan')", "'good'", "None"])
 def test_metric_that_is_no_number(cli: Cli, provider: Provider, metrics: Callable[[str], None], value: str) -> None:
     provider()
@@ -164,6 +191,25 @@ def test_nothing_scored_on_few_rows(cli: Cli, provider: Provider, metrics: Calla
     provider()
     metrics("raise KeyError('route')")
     refused(cli, "no rollout has a score", "route", code=failures.FAILED, command="evaluate", options=("--limit", 5))
+
+
+def test_metric_that_ends_the_process(cli: Cli, provider: Provider, metrics: Callable[[str], None]) -> None:
+    provider()
+    metrics("raise SystemExit(3)")
+    refused(cli, "metric", "SystemExit(3)", code=failures.FAILED)
+
+
+def test_metric_module_that_ends_the_process(cli: Cli, metrics: Callable[[str], None]) -> None:
+    metrics("return 1.0")
+    with (cli.folder / "my_metrics.py").open("a") as module:
+        module.write("raise SystemExit(3)\n")
+    refused(cli, "my_metrics:score", "SystemExit(3)", code=failures.USAGE)
+
+
+def test_metric_factory_that_ends_the_process(cli: Cli, metrics: Callable[[str], None]) -> None:
+    metrics("raise SystemExit(3)")
+    cli.change('"my_metrics:score"', '"my_metrics:score"\noptions = { trajectory = 1, sample = 2 }')
+    refused(cli, "SystemExit(3)", code=failures.USAGE)
 
 
 def test_metric_that_is_not_there(cli: Cli, metrics: Callable[[str], None]) -> None:

@@ -31,14 +31,14 @@ def test_json_is_one_object_with_verdict_test_spend_files(cli: Cli, provider: Pr
     assert all(Path(path).is_file() for path in found["files"].values())
     assert found["run_id"]
     assert found["reason"]
-    assert "trial 1/" in answer.err
+    assert "round 1 " in answer.err
 
 
 def test_plain_output_has_lines_diff_tables_files(cli: Cli, provider: Provider) -> None:
     provider()
     answer = cli("optimize", cli.job)
     assert answer.code == 0
-    for text in ("phase search", "trial 1/", "Verdict:", "Demonstrations: 0 before", "wall clock", "best_prompt.json"):
+    for text in ("phase search", "round 1 ", "Verdict:", "Demonstrations: 0 before", "wall clock", "best_prompt.json"):
         assert text in answer.out
 
 

@@ -79,6 +79,26 @@ def test_init_refuses_what_does_not_fit(cli: Cli, options: tuple[str, ...], word
     assert not (cli.folder / "new.toml").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--data", "one.csv"), "has only the column 'text'"),
+        (("--data", "semicolons.csv"), "is the delimiter ';'"),
+        (("--data", "rows.csv", "--input", "label", "--ground-truth", "label"), "label"),
+    ],
+)
+def test_init_leaves_a_file_alone_where_the_new_one_would_not_load(
+    cli: Cli, options: tuple[str, ...], words: str
+) -> None:
+    (cli.folder / "one.csv").write_text("text\na\nb\n")
+    (cli.folder / "semicolons.csv").write_text("text;label\na;b\n")
+    before = cli.job.read_text()
+    answer = cli("init", cli.job, "--yes", "--force", *options)
+    assert answer.code == 2
+    assert words in answer.err
+    assert cli.job.read_text() == before
+
+
 def test_schema_and_markdown(cli: Cli) -> None:
     assert "prompt_learning" in cli("config", "schema").json["properties"]
     assert cli("config", "schema", "--markdown").out == config_markdown()

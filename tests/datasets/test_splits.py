@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollouts.datasets import auto_sizes, describe, same_inputs, split
+from rollouts.datasets import apart, auto_sizes, describe, same_inputs, split
 from rollouts.datasets.rounding import controlled_rounding
 from rollouts.dtypes import Sample
 from rollouts.errors import ConfigError, DataError
@@ -180,3 +180,13 @@ def test_auto_sizes_at_the_ends() -> None:
     for n in (0, 1):
         with pytest.raises(DataError, match=f"has {n} usable rows; at least 2"):
             auto_sizes(n)
+
+
+def test_no_row_of_a_later_part_is_in_an_earlier_one() -> None:
+    def rows(*texts: str) -> list[Sample]:
+        return [Sample(id=f"{i}", inputs={"text": text}, ground_truth="a") for i, text in enumerate(texts)]
+
+    parts, left_out = apart({"train": rows("a", "B ", "c", "d"), "val": rows("b", "e"), "test": rows("E", "a", "f")})
+    texts = {name: [sample.inputs["text"] for sample in kept] for name, kept in parts.items()}
+    assert texts == {"train": ["c", "d"], "val": ["b"], "test": ["E", "a", "f"]}
+    assert left_out == {"train": 2, "val": 1}

@@ -154,6 +154,13 @@ BROKEN = {
     "same id": ("d.csv", "text,label\na,b\nc,d\na,e\n", {"id": "text"}, "line 4, column 'text': the id 'a'.*line 2"),
     "no id": ("d.csv", "text,label,k\na,b,\n", {"id": "k"}, "line 2, column 'k': the id is missing"),
     "bad json line": ("d.jsonl", '{"text": 1, "label": 2}\n{"text": 1,}\n', {}, r"line 2: not JSON: .*character 1"),
+    "cut json line": (
+        "d.jsonl",
+        '{"text": 1, "label": 2}\n{"text": 1,\n{"text": 1, "label": 2}\n',
+        {},
+        "line 2: not JSON: .*character 12",
+    ),
+    "cut json line, CRLF": ("d.jsonl", '{"text": 1,\r\n', {}, "line 1: not JSON"),
     "not an object": ("d.jsonl", '["a", "b"]\n', {}, "line 1: must be an object.*not a list"),
     "empty jsonl": ("d.jsonl", "\n \n", {}, "has no rows"),
     "bad json": ("d.json", '[\n{"text": 1},\n{"text" 2}]', {}, "line 3: not JSON"),

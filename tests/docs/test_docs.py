@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from rollouts.cli.app import app
+from rollouts.llm.registry import PROVIDERS
 from rollouts.testing import MockProvider
 from tests.docs.pages import ROOT, anchors, blocks, links, pages
 from tests.docs.world import World, reply, uses_model
@@ -68,6 +69,20 @@ def test_every_page_is_in_the_index() -> None:
     index = ROOT / "docs" / "README.md"
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
     assert {page for page in pages() if page.is_relative_to(index.parent)} - {index} <= linked
+
+
+def test_every_example_is_linked() -> None:
+    linked = {(page.parent / link.partition("#")[0]).resolve() for page in pages() for link in links(page)}
+    programs = {path for path in (ROOT / "examples").rglob("*") if path.suffix in (".py", ".mjs")}
+    assert programs
+    assert programs <= linked
+
+
+def test_every_variable_of_a_provider_is_written_down() -> None:
+    listed = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for spec in PROVIDERS.values():
+        for name in (spec.name, *spec.key_env, *spec.base_url_env):
+            assert f"`{name}`" in listed, f"docs/configuration.md lists no {name}"
 
 
 @pytest.mark.parametrize("module", ["rollouts", "rollouts.prompt_optimization", "rollouts.testing"])

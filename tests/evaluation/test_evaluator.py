@@ -244,6 +244,17 @@ async def test_a_broken_metric_stops_the_run_with_the_reason() -> None:
     assert llm.calls == 10
 
 
+async def test_failures_of_one_kind_count_together_whatever_they_say() -> None:
+    def metric(trajectory: Any, sample: Any) -> float:
+        if sample.id == "0":
+            raise ValueError("bad")
+        raise KeyError(sample.id)
+
+    ev = evaluator(score_fn=metric, limit=FailureLimit(0.5), slots=1)
+    with pytest.raises(TooManyFailures, match="the metric raised on 9 of 10 samples: for example KeyError: '1';"):
+        await ev.evaluate(cells(20))
+
+
 @pytest.mark.parametrize(("bad", "total", "stops"), [(9, 9, False), (10, 25, False), (12, 22, True), (30, 40, True)])
 async def test_the_limit_is_on_the_share_of_failures(bad: int, total: int, stops: bool) -> None:
     def metric(trajectory: Any, sample: Any) -> float:

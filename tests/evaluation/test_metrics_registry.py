@@ -40,6 +40,12 @@ def write(folder: Path, name: str, code: str) -> None:
     (folder / f"{name}.py").write_text(textwrap.dedent(code))
 
 
+def test_a_module_that_ends_the_process_on_import_is_named(workdir: Path) -> None:
+    write(workdir, "wd_ends", "import sys\nsys.exit(3)")
+    with pytest.raises(ConfigError, match=r"'wd_ends:score'.*SystemExit\(3\)"):
+        resolve_metric("wd_ends:score")
+
+
 @pytest.mark.parametrize("name", ["exact_match", "exact-match", " Exact_Match "])
 def test_built_in_names(name: str) -> None:
     assert metric_identity(resolve_metric(name)) == exact_match().identity
@@ -235,8 +241,8 @@ def test_a_stated_identity_is_taken() -> None:
 
 
 def test_built_in_identities_hold_the_options() -> None:
-    assert exact_match().identity == 'exact_match@1{"normalise":true}'
-    assert repr(exact_match()) == '<metric exact_match@1{"normalise":true}>'
+    assert exact_match().identity == 'exact_match@2{"normalise":true}'
+    assert repr(exact_match()) == '<metric exact_match@2{"normalise":true}>'
 
 
 @pytest.mark.parametrize(

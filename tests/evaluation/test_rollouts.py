@@ -119,6 +119,21 @@ async def test_a_failed_call_is_a_failure_of_the_call() -> None:
     assert evaluation.value is None
 
 
+@pytest.mark.parametrize("where", ["call", "score"])
+async def test_code_that_wants_to_end_the_process_fails_its_rollout_alone(where: str) -> None:
+    def leave(*_: Any) -> float:
+        sys.exit(3)
+
+    async def run(sample: Sample, agents: Any) -> str:
+        return str(leave()) if where == "call" else "x"
+
+    program = replace(PROGRAM, run=run)
+    evaluation = await evaluate_sample(program, SAMPLE, task(leave), clients("x"))
+    assert evaluation.failure is not None
+    assert (evaluation.failure.stage, evaluation.failure.kind) == (where, "SystemExit")
+    assert "end the process" in evaluation.failure.message
+
+
 async def test_an_exception_without_a_text_still_says_what_it_was() -> None:
     def empty(trajectory: Any, sample: Any) -> float:
         raise ValueError

@@ -230,7 +230,7 @@ def test_simulated_code_computes_with_the_numbers_that_it_was_given() -> None:
 
 
 def splits(bundle: TaskBundle) -> Splits:
-    return Splits(**split(bundle.samples, auto_sizes(len(bundle.samples)), seed=0))
+    return Splits.of(split(bundle.samples, auto_sizes(len(bundle.samples)), seed=0))
 
 
 @pytest.mark.parametrize("name", ["classification", "generation"])

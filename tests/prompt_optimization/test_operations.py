@@ -9,7 +9,7 @@ import pytest
 
 from rollouts.budget import Budget
 from rollouts.dtypes import Endpoint, FewShotExample, Message, Metric, PromptTemplate, Request, Sample, Score
-from rollouts.errors import ConfigError, EvaluationError, InvalidRequest, TemplateError
+from rollouts.errors import ConfigError, DataError, EvaluationError, InvalidRequest, TemplateError
 from rollouts.prompt_optimization import (
     MIPROConfig,
     StudyOptions,
@@ -201,3 +201,16 @@ async def test_the_example_of_the_design_as_written() -> None:
     assert result.best_template.score == 1.0
     assert result.verdict is not None
     assert result.verdict.decision == "ship"
+
+
+def test_rows_that_repeat_a_later_split_are_left_out_and_counted() -> None:
+    rows = [{"text": f"row {n % 12}", "label": "a"} for n in range(36)]
+    template = PromptTemplate(system="Name it.", user_template="{text}")
+    seeds = MIPROConfig(train_seeds=tuple(range(12)), val_seeds=(14, 15, 16), test_seeds=(28, 29, 30))
+    splits = split_dataset(template, rows, seeds)
+    texts = [{sample.inputs["text"] for sample in part} for part in (splits.train, splits.val, splits.test)]
+    assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]
+    assert len(splits.test) == 3
+    assert any("train rows were left out" in note for note in splits.notes)
+    with pytest.raises(DataError, match="give it rows of its own"):
+        split_dataset(template, rows, MIPROConfig(train_seeds=(0, 1), val_seeds=(2,), test_seeds=(12, 13)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.errors import ConfigError
-from rollouts.prompt_optimization import MIPROConfig
+from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig
 from rollouts.prompt_optimization.plan import make_plan
 
 CONFIGS = st.builds(
@@ -73,8 +76,19 @@ def test_a_cap_is_used(rollouts: int) -> None:
         ({"minibatch_size": 0}, "minibatch_size"),
         ({"num_candidates": -1}, "num_candidates"),
         ({"optimize_demos": False, "optimize_instructions": False}, "nothing to optimize"),
+        ({"selector": "tp"}, "MIPROConfig.selector = 'tp'.*did you mean 'tpe'"),
     ],
 )
-def test_settings_that_make_no_sense(changes: dict[str, int], words: str) -> None:
+def test_settings_that_make_no_sense(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        MIPROConfig(**changes)  # type: ignore[arg-type]
+        MIPROConfig(**changes)
+
+
+@pytest.mark.parametrize("config", [MIPROConfig, GEPAConfig, RMIPROConfig])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*(("confidence", value) for value in (0.0, 1.0, 2.0, math.nan)), *(("min_effect", x) for x in (-0.1, math.inf))],
+)
+def test_what_the_verdict_would_refuse_is_refused_before_the_run(config: Any, name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=name):
+        config(**{name: value})

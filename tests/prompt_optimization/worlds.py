@@ -34,7 +34,7 @@ def labels() -> tuple[str, ...]:
 
 
 def splits(train: int = 60, val: int = 60, test: int = 80) -> Splits:
-    return Splits(**split(tickets(), {"train": train, "val": val, "test": test}, seed=0))
+    return Splits.of(split(tickets(), {"train": train, "val": val, "test": test}, seed=0))
 
 
 def task(**law: Any) -> SimulatedTask:

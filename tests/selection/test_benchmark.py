@@ -5,15 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from benchmarks.selection import small, stopping
 from benchmarks.selection.__main__ import main
 from benchmarks.selection.mipro_v2 import course
 from benchmarks.selection.replay import METHODS, PEER, regrets, stopped
 from benchmarks.selection.report import Record, calls_to, ratio
-from benchmarks.selection.worlds import FAMILIES, World, load, made_up, many_factors
+from benchmarks.selection.worlds import FAMILIES, World, load, made_up, many_factors, tabulated
 
 
 @pytest.fixture
@@ -85,3 +89,101 @@ def test_what_the_summary_computes() -> None:
     assert ratio(records, "a", ["b"], 100) == pytest.approx(0.5, abs=0.01)
     assert calls_to(records, "t", "a", 5.0) == pytest.approx(200)
     assert calls_to(records, "t", "b", 2.0) is None
+
+
+@pytest.mark.parametrize("command", [main, stopping.main])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tables", "/no/such/folder"], "there is no folder /no/such/folder"),
+        (["--tables", "."], "there is no file NAME.json.gz in ."),
+        (["--no-synthetic"], "nothing to replay"),
+        (["--seeds", "0"], "must be at least 1, not 0"),
+        (["--processes", "-1"], "must be at least 1, not -1"),
+    ],
+)
+def test_what_replays_nothing_is_refused(
+    command: Callable[[list[str]], None],
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        command(words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (main, ["--batch", "0"]),
+        (main, ["--budgets", "0,100"]),
+        (stopping.main, ["--budget", "0"]),
+        (stopping.main, ["--epsilon", "3"]),
+        (stopping.main, ["--delta", "0"]),
+    ],
+)
+def test_searches_that_make_no_call_are_refused(
+    command: Callable[[list[str]], None], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command(words)
+    assert ended.value.code == 2
+    assert f"argument {words[0]}: must be" in capsys.readouterr().err
+
+
+SMALL = ("racing", "tpe", "random", "successive_rejects")
+BEST = (2, 1)
+
+
+def watched() -> tuple[World, list[tuple[tuple[int, ...], int]]]:
+    """Sixteen candidates, one right on 9 of 10 rows and the others on 3; and what is looked up, as it happens."""
+    rng = np.random.default_rng(0)
+    chances = np.full((4, 4, 1), 0.3)
+    chances[BEST] = 0.9
+    world = tabulated("watched", (rng.random((4, 4, small.ROWS + 40)) < chances).astype(np.uint8))
+    looked: list[tuple[tuple[int, ...], int]] = []
+
+    def score(candidate: tuple[int, ...], row: int) -> float:
+        looked.append((candidate, row))
+        return world.score(candidate, row)
+
+    return replace(world, score=score), looked
+
+
+@pytest.mark.parametrize("rollouts", [100, 250])
+@pytest.mark.parametrize("selector", SMALL)
+def test_small_searches_keep_to_their_rollouts(selector: str, rollouts: int) -> None:
+    plan = small.plan_of(selector, rollouts)
+    assert 0 < plan.val <= small.ROWS
+    assert plan.total <= rollouts
+    world, looked = watched()
+    small.search(selector, world, range(plan.val), plan, 0)
+    assert plan.trials * plan.minibatch / 2 < len(looked) <= plan.trials * plan.minibatch + plan.finals
+    assert {row for _, row in looked} <= set(range(plan.val))
+
+
+def test_small_searches_draw_the_same_rows_whoever_searches() -> None:
+    judged, searched = [], []
+    for selector in SMALL:
+        world, looked = watched()
+        small.held_out(selector, world, 250, seed=3)
+        rows = [row for _, row in looked]
+        kept = world.samples - small.ROWS
+        judged.append(rows[-kept:])
+        searched.append(set(rows[:-kept]))
+    assert all(rows == judged[0] for rows in judged)
+    assert len(set(judged[0])) == len(judged[0]), "each row that is left over, once"
+    assert not set.union(*searched) & set(judged[0])
+
+
+@pytest.mark.parametrize("selector", SMALL)
+def test_small_searches_find_what_is_better(selector: str) -> None:
+    world, _ = watched()
+    plan = small.plan_of(selector, 250)
+    found = [small.search(selector, world, range(plan.val), plan, seed) for seed in range(8)]
+    assert found.count(BEST) >= 4, "by chance it is one in sixteen"

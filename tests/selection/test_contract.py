@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rollouts.errors import ConfigError
-from rollouts.prompt_optimization.selection import SELECTORS, Cell, Result, make_selector
+from rollouts.prompt_optimization.selection import SELECTORS, Candidate, Cell, Result, Space, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 
 from .tables import NAMES, STAGES, TRIALS, all_candidates, coin, factor_chance, play, selector, space
@@ -68,6 +69,105 @@ def test_a_missing_cell_is_given_back_to_the_budget(name: str) -> None:
 
 
 @every
+@pytest.mark.parametrize("n", [0, -1])
+def test_nothing_is_asked_when_nothing_is_wanted(name: str, n: int) -> None:
+    chooser = selector(name, space(3, 3))
+    assert chooser.ask(n) == []
+    assert chooser.ask(5)
+
+
+@every
+def test_results_that_come_again_or_too_late_change_nothing(name: str) -> None:
+    """Told once or often: the same cells, and the same scores in the end."""
+
+    def run(noisy: bool) -> tuple[list[list[Cell]], list[object]]:
+        chooser = selector(name, space(4, 4, samples=30), trials=100, budget=150)
+        score, rng = coin(5, factor_chance(5, (4, 4))), random.Random(3)
+        rounds: list[list[Cell]] = []
+        while cells := chooser.ask(5):
+            rounds.append(cells)
+            results = []
+            for cell in cells:
+                kind, value = rng.random(), score(cell.candidate, cell.sample)
+                first = Result(cell, None, True) if kind < 0.2 else Result(cell, None if kind < 0.3 else value)
+                results.append(first)
+                if noisy:
+                    results += [first, Result(cell, None, True), Result(cell, None, True)]
+                    results += [] if first.score is None else [Result(cell, 0.5), Result(cell, None)]
+            chooser.tell(results)
+            if noisy:
+                chooser.record([Result(cell, None, True) for cell in cells])
+        return rounds, list(chooser.ranking())
+
+    assert run(noisy=True) == run(noisy=False)
+
+
+@every
+def test_a_cell_that_was_given_back_and_ran_after_all_is_neither_asked_again_nor_free_of_charge(name: str) -> None:
+    chooser = selector(name, space(4, 4, samples=30), trials=100, budget=60)
+    first = chooser.ask(5)
+    chooser.tell([Result(cell, None, missing=True) for cell in first])
+    chooser.tell([Result(cell, 1.0) for cell in first])
+    chooser.tell([Result(cell, None, missing=True) for cell in first])
+    later = play(chooser, lambda c, s: 0.5).cells
+    assert not set(later) & set(first)
+    assert len(set(later)) == len(later) == 60 - len(first)
+    assert sum(entry.n for entry in chooser.ranking()) == 60
+
+
+@every
+def test_what_was_recorded_while_it_was_under_way_is_not_asked_again(name: str) -> None:
+    chooser = selector(name, space(2, 2, samples=10), trials=100, budget=25)
+    first = chooser.ask(5)
+    chooser.record([Result(cell, 1.0) for cell in first])
+    chooser.tell([Result(cell, None, missing=True) for cell in first])
+    later = play(chooser, lambda c, s: 0.5).cells
+    assert not set(later) & set(first)
+    assert len(later) == 25 - len(first) or name in STAGES
+
+
+@every
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_a_failure(name: str, score: float) -> None:
+    def run(bad: float | None) -> tuple[list[Cell], list[object]]:
+        chooser = selector(name, space(3, 3), trials=20)
+        chooser.record([Result(Cell((0, 0), 0), bad), Result(Cell((0, 1), 0), 0.5)])
+        cells = play(chooser, lambda c, s: bad if (s + sum(c)) % 4 == 0 else c[0] / 3).cells
+        return cells, list(chooser.ranking())
+
+    assert run(score) == run(None)
+
+
+@every
+@pytest.mark.parametrize(
+    "cell", [Cell((5, 0), 0), Cell((-1, 0), 0), Cell((0,), 0), Cell((0, 0, 0), 0), Cell((0, 0), 9), Cell((0, 0), -1)]
+)
+def test_a_cell_outside_the_space_is_refused_and_nothing_is_taken_in(name: str, cell: Cell) -> None:
+    chooser = selector(name, space(3, 3, samples=9))
+    for hear in (chooser.record, chooser.tell):
+        with pytest.raises(ConfigError, match="not in the space"):
+            hear([Result(Cell((0, 0), 0), 1.0), Result(cell, 1.0)])
+    assert chooser.ranking() == []
+    assert chooser.unseen((0, 0)) == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("levels", "samples", "start", "wrong"),
+    [
+        ((0, 3), 5, (0, 0), "levels"),
+        ((), 5, (), "levels"),
+        ((2, 3), -1, (0, 0), "samples"),
+        ((2, 3), 5, (0, 3), "start"),
+        ((2, 3), 5, (0, -1), "start"),
+        ((2, 3), 5, (0,), "start"),
+    ],
+)
+def test_impossible_spaces_are_refused(levels: tuple[int, ...], samples: int, start: Candidate, wrong: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{wrong} = "):
+        Space(levels=levels, samples=samples, start=start)
+
+
+@every
 def test_recorded_cells_do_not_count_towards_the_budget(name: str) -> None:
     chooser = selector(name, space(3, 3, samples=30), trials=100, budget=30)
     chooser.record([Result(Cell((0, 0), s), 0.5) for s in range(3)])
@@ -113,8 +213,16 @@ def test_equal_scores_are_no_trouble(name: str, value: float) -> None:
     best = chooser.recommend()
     assert best.estimate == pytest.approx(value, abs=0.02 if name == "racing" else None)
     assert best.low <= best.estimate <= best.high
-    if name in TRIALS:
-        assert best.candidate == (0, 0), "a tie goes to the candidate with most scores, here the start"
+
+
+@every
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.5])
+@pytest.mark.parametrize("recorded", [1, 20])
+def test_when_all_scores_are_the_same_the_start_stays(name: str, value: float, recorded: int) -> None:
+    chooser = selector(name, space(3, 4), trials=15)
+    chooser.record([Result(Cell((0, 0), s), value) for s in range(recorded)])
+    play(chooser, lambda c, s: value)
+    assert chooser.recommend().candidate == chooser.ranking()[0].candidate == (0, 0)
 
 
 @every
@@ -176,10 +284,56 @@ def test_infeasible_candidates_are_never_asked(name: str) -> None:
 
 
 @every
+def test_what_is_barred_on_the_way_is_asked_no_more_nor_recommended(name: str) -> None:
+    barred: set[Candidate] = set()
+    chooser = selector(name, space(3, 3, feasible=lambda c: c not in barred), trials=60, budget=160)
+    score = coin(4, lambda c: sum(c) / 4)
+    for _ in range(20):
+        chooser.tell([Result(c, score(c.candidate, c.sample)) for c in chooser.ask(5)])
+    best = chooser.recommend().candidate
+    barred.add(best)
+    assert best not in {c.candidate for c in play(chooser, score).cells}
+    ranking = [entry.candidate for entry in chooser.ranking()]
+    assert chooser.recommend().candidate == ranking[0] != best
+    assert ranking[-1] == best
+
+
+@every
+@pytest.mark.parametrize("bar", [False, True])
+def test_what_is_barred_reaches_no_target(name: str, bar: bool) -> None:
+    barred: set[Candidate] = set()
+    chooser = selector(name, space(2, feasible=lambda c: c not in barred), target=0.9)
+    chooser.record([Result(Cell((c,), s), float(c)) for c in (0, 1) for s in range(20)])
+    if bar:
+        barred.add((1,))
+    assert chooser.should_stop() is not bar
+
+
+@every
+def test_the_start_is_recommended_when_all_that_was_tried_is_barred(name: str) -> None:
+    barred: set[Candidate] = set()
+    chooser = selector(name, space(2, 2, feasible=lambda c: c not in barred))
+    chooser.record([Result(Cell((1, 1), s), 1.0) for s in range(20)])
+    barred.add((1, 1))
+    assert (chooser.recommend().candidate, chooser.recommend().n) == ((0, 0), 0)
+    assert [entry.candidate for entry in chooser.ranking()] == [(1, 1)]
+
+
+@every
 def test_a_single_feasible_candidate_is_found(name: str) -> None:
     where = space(20, 20, samples=4, feasible=lambda c: c == (13, 7))
     played = play(selector(name, where, trials=9, minibatch=4), lambda c, s: 1.0)
     assert {c.candidate for c in played.cells} == {(13, 7)}
+
+
+@in_trials
+@pytest.mark.parametrize("seed", range(3))
+def test_the_few_that_are_allowed_are_drawn_from_all_over_the_space(name: str, seed: int) -> None:
+    where = space(30, 30, 30, samples=4, feasible=lambda c: (337 * c[0] + 41 * c[1] + c[2]) % 997 == 5)
+    played = play(selector(name, where, trials=10, minibatch=4, seed=seed), lambda c, s: 1.0)
+    levels = {cell.candidate[0] for cell in played.cells}
+    assert len({cell.candidate for cell in played.cells}) == 10
+    assert min(levels) < 15 <= max(levels)
 
 
 @every
@@ -282,6 +436,26 @@ def test_the_target_needs_all_samples(name: str) -> None:
     assert rounds == (5 if name in TRIALS else 10)
     assert "target" in chooser.why_stopped()
     assert not selector(name, space(1, 1), target=0.9).should_stop()
+
+
+@every
+def test_a_few_perfect_scores_prove_no_target(name: str) -> None:
+    chooser = selector(name, space(8, 8, samples=300), trials=80, minibatch=30, target=0.95)
+    chooser.record([Result(Cell((0, 0), s), 1.0) for s in range(30)])
+    best = chooser.recommend()
+    assert best.low < 0.95 < best.estimate
+    assert chooser.why_stopped() == ""
+    chooser.record([Result(Cell((0, 0), s), 1.0) for s in range(30, 300)])
+    assert "target" in chooser.why_stopped()
+
+
+@every
+def test_the_luckiest_of_many_proves_no_target(name: str) -> None:
+    """All candidates are right with a chance of 0.8; their means over all samples are hardly ever above 0.9."""
+    for seed in range(3):
+        chooser = selector(name, space(6, 6, samples=200), trials=25, minibatch=30, target=0.9, budget=750, seed=seed)
+        play(chooser, coin(seed, lambda c: 0.8), batch=50)
+        assert chooser.why_stopped() == ""
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TRIALS])

@@ -30,7 +30,33 @@ def test_few_differences_have_no_interval() -> None:
     assert hodges_lehmann([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]).low == 0.1
     assert hodges_lehmann([]).n == bootstrap_difference([]).n == 0
     assert math.isnan(cohens_d([0.1, 0.3]).mean)
-    assert math.isinf(bootstrap_difference([0.1, 0.2], strata="ab").high)
+    assert math.isinf(bootstrap_difference([0.1]).high)
+
+
+@pytest.mark.parametrize("strata", [None, "ab" * 6, "a" * 12])
+def test_equal_differences_say_nothing_about_the_noise(strata: str | None) -> None:
+    levels = [0.1] * 12 if strata is None else [{"a": 0.1, "b": 0.3}[stratum] for stratum in strata]
+    found = bootstrap_difference(levels, strata=strata)
+    assert (found.low, found.high) == (-math.inf, math.inf)
+    assert found.mean == pytest.approx(np.mean(levels))
+
+
+def test_few_differences_get_students_t() -> None:
+    """The example of Student (1908), "The probable error of a mean": the gain in sleep of ten patients, here nine."""
+    moved = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0]
+    found, by_hand = bootstrap_difference(moved), stats.ttest_1samp(moved, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high))
+    ten = bootstrap_difference([*moved, 2.0])
+    assert min(moved) <= ten.low < ten.high <= max(moved)
+
+
+def test_the_variance_is_pooled_over_strata_and_single_ones_share_it() -> None:
+    # Sums of squares 0.02 and 0.08 within tasks of 2, with 2 degrees of freedom.
+    moved, strata = [0.1, 0.3, 1.0, 1.4, 5.0], "aabbc"
+    half = stats.t.ppf(0.975, 2) * math.sqrt(0.1 / 2 / 5)
+    found = bootstrap_difference(moved, strata=strata)
+    assert (found.low, found.high) == pytest.approx((np.mean(moved) - half, np.mean(moved) + half))
+    assert bootstrap_difference(moved, strata="abcde") == bootstrap_difference(moved)
 
 
 @given(MOVED)
@@ -70,6 +96,14 @@ def test_the_bootstrap_covers_with_few_runs(strata: list[str] | None) -> None:
         held += found.low <= truth <= found.high
         assert strata is None or found.high - found.low < 0.12
     assert held / 600 >= 0.92
+
+
+@pytest.mark.parametrize("strata", ["aaa", "aaaaa", "aaaaaaaa", "aabbcc", "aaabcdef", "aaaaabbbbb", "aabbccddeeff"])
+def test_the_interval_of_few_runs_covers(strata: str) -> None:
+    rng, n = np.random.default_rng(3), len(strata)
+    level = np.array([ord(stratum) / 10 for stratum in strata])
+    found = [bootstrap_difference(level + rng.normal(0, 1, n), strata=strata, resamples=999) for _ in range(800)]
+    assert np.mean([one.low <= level.mean() <= one.high for one in found]) >= 0.93
 
 
 @pytest.mark.parametrize("draw", [lambda rng: rng.normal(0.3, 1, 12), lambda rng: 0.3 + rng.standard_t(2, 12)])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from rollouts.errors import ConfigError
 from rollouts.stats import head_room, remarks, spread_test
@@ -36,9 +37,30 @@ def test_room_and_variants_that_differ() -> None:
 
 
 def test_a_start_near_the_ceiling() -> None:
-    found = head_room([1.0] * 49 + [0.0], test_samples=10)
+    found = head_room([1.0] * 59 + [0.0], test_samples=10)
     assert (found.findings, found.worth, found.needed) == (("ceiling",), False, None)
-    assert "already scores 0.980 (95 % interval 0.895" in found.advice
+    assert "already scores 0.983 (95 % interval 0.911" in found.advice
+
+
+@pytest.mark.parametrize("n", [1, 10, 16, 20, 24, 28, 29, 30, 31, 32, 60])
+def test_a_start_with_room_is_seldom_called_full(n: int) -> None:
+    """Exactly, over all counts of right answers when each of them has a chance of 0.9."""
+    called = [not head_room([1.0] * right + [0.0] * (n - right)).worth for right in range(n // 2, n + 1)]
+    assert np.sum(binom.pmf(np.arange(n // 2, n + 1), n, 0.9) * called) < 0.05
+    assert called[-1] == (n >= 29)
+
+
+@pytest.mark.parametrize("n", [10, 20, 32])
+def test_rare_failures_of_a_graded_score_are_reckoned_with(n: int) -> None:
+    rng = np.random.default_rng(n)
+    draws = rng.uniform(0.99, 1, (400, n)) * (rng.random((400, n)) < 0.9)
+    assert np.mean([not head_room(start).worth for start in draws]) < 0.08
+
+
+def test_too_few_rows_for_a_ceiling_say_so() -> None:
+    found = head_room([1.0] * 20)
+    assert (found.findings, found.worth) == ((), True)
+    assert "on 20 rows, too few to call that little to gain" in found.advice
 
 
 @pytest.mark.parametrize("score", [0.0, 0.5, 1.0])
@@ -111,8 +133,49 @@ def test_remarks_of_a_run() -> None:
     assert "the same score (0)" in constant
     (ceiling,) = remarks([1.0] * 59 + [0.0], [(0.2, 10), *varied])
     assert "little to gain" in ceiling
-    (alike,) = remarks([0.0, 1.0] * 20, [(0.5, 10), (0.4, 10), (0.6, 10), (0.5, 10), (0.45, 10)])
-    assert "no more than chance" in alike
+    assert remarks([1.0] * 19 + [0.0], [(0.2, 10), *varied]) == (), "too few rows for that"
+
+
+def note_on(table: np.ndarray, missing: int = 0) -> bool:
+    """Whether candidates with these rows are called alike when each lacks `missing` rows that the others have."""
+    k, n = table.shape
+    rows = [
+        {row: score for row, score in enumerate(scores) if row % k != place or row >= missing * k}
+        for place, scores in enumerate(table)
+    ]
+    said = remarks([0.0, 1.0] * 20, [(float(scores.mean()), n) for scores in table], rows=rows)
+    assert len(said) <= 1
+    return bool(said) and "than chance" in said[0]
+
+
+def pool(seed: int, k: int, n: int, lift: float = 0.0) -> np.ndarray:
+    """0/1 scores that mostly agree; the first candidate is better by `lift`."""
+    rng = np.random.default_rng(seed)
+    base = rng.random(n) < 0.5
+    table = np.where(rng.random((k, n)) < 0.1, rng.random((k, n)) < 0.5, base)
+    table[0] |= rng.random(n) < 2 * lift
+    return table.astype(float)
+
+
+def test_alike_candidates_are_called_alike_where_the_rows_could_have_told() -> None:
+    assert np.mean([note_on(pool(seed, 6, 300)) for seed in range(20)]) >= 0.8
+    assert not any(note_on(pool(seed, 6, 30)) for seed in range(20)), "too few rows"
+    assert not any(note_on(pool(seed, 4, 300)) for seed in range(5)), "too few candidates"
+    assert not any(note_on(pool(seed, 6, 300), missing=45) for seed in range(5)), "too few rows that all have"
+
+
+def test_candidates_that_differ_are_not_called_alike() -> None:
+    assert np.mean([note_on(pool(seed, 6, 300, lift=0.1)) for seed in range(30)]) <= 0.1
+
+
+def test_a_good_candidate_among_many_of_few_rows_is_not_called_alike() -> None:
+    """As an adaptive search leaves them: 30 points above 29 others that have four rows each."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rows = [dict(enumerate(scores)) for scores in (rng.random((29, 4)) < 0.5).astype(float)]
+        rows.append(dict(enumerate((rng.random(90) < 0.8).astype(float))))
+        trials = [(float(np.mean(list(row.values()))), len(row)) for row in rows]
+        assert remarks([0.0, 1.0] * 20, trials, rows=rows) == remarks([0.0, 1.0] * 20, trials) == ()
 
 
 def test_little_data_brings_no_remark() -> None:

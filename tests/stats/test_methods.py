@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from rollouts.errors import ConfigError
-from rollouts.stats import Comparison, compare_methods, holm, paired_power, seeds_needed, sign_flip_test, wilcoxon_test
+from rollouts.stats import (
+    Comparison,
+    MethodRow,
+    compare_methods,
+    holm,
+    paired_power,
+    seeds_needed,
+    sign_flip_test,
+    wilcoxon_test,
+)
 
 TASKS = ("a", "b", "c")
 
@@ -63,6 +72,27 @@ def test_nothing_in_common_is_too_few() -> None:
     row = compare_methods({"start": runs(0.0), "x": {("z", 1): 0.3}}, baseline="start")["x"]
     assert (row.verdict, row.n, row.p_value, row.needed) == ("too few seeds", 0, 1.0, None)
     assert math.isnan(row.difference.mean)
+
+
+def of_differences(*moved: float, confidence: float = 0.95, tasks: int = 1) -> MethodRow:
+    start = {(run % tasks, run): 0.5 for run in range(len(moved))}
+    ours = {(run % tasks, run): 0.5 + gain for run, gain in enumerate(moved)}
+    return compare_methods({"start": start, "ours": ours}, baseline="start", confidence=confidence)["ours"]
+
+
+def test_fewer_than_five_are_too_few_at_any_confidence() -> None:
+    moved = (0.1, 0.12, 0.11, 0.13, 0.1)
+    assert of_differences(*moved[:4], confidence=0.6).verdict == "too few seeds"
+    assert of_differences(*moved, confidence=0.6).verdict == "better"
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_runs_that_repeat_each_other_are_no_evidence(tasks: int) -> None:
+    moved = [(0.1, 0.2)[run % tasks] for run in range(12)]
+    found = of_differences(*moved, tasks=tasks)
+    assert (found.verdict, found.p_value < 0.05, found.needed) == ("no difference seen", True, None)
+    assert math.isnan(found.detectable)
+    assert of_differences(*moved[:-1], 0.11, tasks=tasks).verdict == "better"
 
 
 def test_the_order_of_runs_changes_nothing() -> None:

@@ -177,6 +177,25 @@ def test_a_small_gain_does_not_pass_a_wished_effect() -> None:
     assert judge(before, after, min_effect=0.04).decision == "undecided"
 
 
+@pytest.mark.parametrize(
+    ("right", "settings", "says"),
+    [
+        (540, {"min_effect": 0.1}, "the gain, if there is one, is too small to ship, 0.1 at most"),
+        (505, {"min_effect": 0.1}, "the gain, if there is one, is too small to ship, 0.1 at most"),
+        (500, {}, "the start is as good"),
+        (460, {}, "the start is better"),
+    ],
+)
+def test_a_start_that_is_kept_is_called_what_it_is(right: int, settings: dict[str, float], says: str) -> None:
+    """As good where the interval holds 0 and no gain above the margin, better where it lies below 0."""
+    noise = [1, 0] * 10 + [0, 1] * 10 if 500 < right < 540 else []
+    before, after = [1] * 500 + [0] * 500 + noise, [1] * right + [0] * (1000 - right) + noise[::-1]
+    found = judge(before, after, **settings)
+    assert found.decision == "keep"
+    assert found.reason.startswith(f"{says}")
+    assert (found.difference.low <= 0 and found.difference.high <= 0.02) == ("as good" in says or "is better" in says)
+
+
 def test_the_margin_says_what_is_not_worth_having() -> None:
     rng = np.random.default_rng(2)
     before = rng.random(400)

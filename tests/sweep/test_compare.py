@@ -116,7 +116,7 @@ def test_experiments_on_several_tasks_are_one_table(tmp_path: Path) -> None:
 
 def test_the_same_method_of_two_experiments_is_told_apart(tmp_path: Path) -> None:
     before = [record("adaptive", seed, 0.5 + 0.01 * seed, experiment="old") for seed in range(7)]
-    after = [record("adaptive", seed, 0.7 + 0.01 * seed, experiment="new") for seed in range(7)]
+    after = [record("adaptive", seed, 0.7 + 0.012 * seed, experiment="new") for seed in range(7)]
     records, _ = gather([folder(tmp_path / "a", before), folder(tmp_path / "b", after)])
     found = said(records)
     assert found["new:adaptive"][0] == "new:adaptive is better than old:adaptive"

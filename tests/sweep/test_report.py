@@ -11,7 +11,9 @@ import pytest
 
 from rollouts.experiments.sweep.records import RunRecord
 from rollouts.experiments.sweep.report import write_report
+from rollouts.experiments.sweep.report.figures import progress
 from rollouts.experiments.sweep.report.page import html
+from rollouts.experiments.sweep.report.parts import Palette
 from tests.sweep.browser import CHROMIUM, Page, browser
 from tests.sweep.test_compare import record
 
@@ -59,7 +61,7 @@ def searched(method: str, seed: int, budget: str, score: float) -> RunRecord:
 def experiment() -> list[RunRecord]:
     """Two r-MIPRO methods and the start, two budgets, seven seeds, one run that failed."""
     out = [
-        searched(method, seed, budget, 0.5 + 0.02 * seed + gain)
+        searched(method, seed, budget, 0.5 + (0.02 + gain / 20) * seed + gain)
         for budget in ("small", "large")
         for method, gain in (("uniform", 0.0), ("adaptive", 0.08))
         for seed in range(7)
@@ -166,3 +168,30 @@ async def _painted(tab: Page, plot: dict[str, Any]) -> bool:
     bare = await tab.screenshot(clip=clip)
     await tab.value(f"{layers}.forEach((layer) => layer.style.display = '')")
     return whole != bare
+
+
+def convergence(*best: float | None) -> dict[str, Any]:
+    return {"best": list(best), "rollouts": [30.0 * (n + 1) for n in range(len(best))]}
+
+
+@pytest.mark.parametrize(
+    ("curves", "modes"),
+    [
+        ({"a": convergence(0.5), "b": convergence(0.6)}, None),
+        ({"a": convergence(0.5, None), "b": convergence()}, None),
+        ({"a": convergence(0.5, 0.6), "b": {"best": [0.6], "rollouts": [60.0]}}, {"a": "lines", "b": "lines+markers"}),
+    ],
+)
+def test_progress_shows_every_search_or_is_left_out(curves: dict[str, Any], modes: dict[str, str] | None) -> None:
+    records = [
+        record(method, seed, 0.5, settings={"budget": {"max_rollouts": 60}}, convergence=curve)
+        for method, curve in curves.items()
+        for seed in range(2)
+    ]
+    figure = progress(records, Palette.of(records), 0)
+    shown = None if figure is None else {line["name"]: line["mode"] for line in figure.data if "name" in line}
+    assert shown == modes
+
+
+def test_the_column_of_effects_is_explained(page: str) -> None:
+    assert page.count("<th>effect</th>") == page.count("Effect: the mean difference in standard deviations") == 2

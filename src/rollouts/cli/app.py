@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import CommandInfo
 
 from rollouts.cli import failures
 from rollouts.cli.experiment_commands import experiment_app
+from rollouts.cli.help import plain_help
 from rollouts.cli.options import (
     Budget,
     Calls,
@@ -31,6 +33,7 @@ from rollouts.cli.options import (
 )
 from rollouts.cli.run_commands import runs_app
 from rollouts.cli.service_commands import ServiceConfig, jobs_app, keys_app, train
+from rollouts.errors import ConfigError
 
 _EPILOG = " ".join(failures.EXIT_CODES.split())
 
@@ -64,10 +67,12 @@ def run(arguments: Sequence[str]) -> int:
         return failures.INTERRUPTED
     except KeyboardInterrupt:
         return failures.INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # typer turns the one into the other, and raises it for nothing else here
-        # What is left in the buffer has nowhere to go; writing it at exit would fail once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return failures.CLOSED_PIPE
+    except BrokenPipeError:
+        return _closed_pipe()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer turns the one into the other
+            return _closed_pipe()
+        return failures.report(ConfigError(f"code of the job tried to end the process: {error!r}"), given)
     except Exception as error:  # noqa: BLE001 - the boundary at which an error becomes a message and an exit code
         wrong_usage = getattr(error, "format_message", None)
         if wrong_usage is None:
@@ -77,14 +82,28 @@ def run(arguments: Sequence[str]) -> int:
         return failures.USAGE
 
 
+def _closed_pipe() -> int:
+    # What is left in the buffer has nowhere to go; writing it at exit would fail once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return failures.CLOSED_PIPE
+
+
 def _command(arguments: list[str]) -> str:
-    words = []
+    """The words of `arguments` that name a command or a group of them, each with a space."""
+    known, words = app, []
     for word in arguments[:2]:
-        if word.startswith("-") or not word.replace("-", "").isalpha():
+        groups = {group.name: group.typer_instance for group in known.registered_groups}
+        if word not in groups and word not in map(_name_of, known.registered_commands):
             break
-        words.append(word)
-    nested = {"runs", "config", "experiment", "jobs", "keys"}
-    return "".join(f"{word} " for word in (words if words and words[0] in nested else words[:1]))
+        words.append(f"{word} ")
+        if (inner := groups.get(word)) is None:
+            break
+        known = inner
+    return "".join(words)
+
+
+def _name_of(command: CommandInfo) -> str:
+    return command.name or getattr(command.callback, "__name__", "").replace("_", "-")
 
 
 def _version(wanted: bool) -> None:
@@ -223,7 +242,9 @@ def init(
         list[str] | None,
         typer.Option("--input", metavar="[NAME=]COLUMN", help="A column that the prompt reads; may be repeated."),
     ] = None,
-    ground_truth: Annotated[str | None, typer.Option("--ground-truth", help="Column with the answer.")] = None,
+    ground_truth: Annotated[
+        str | None, typer.Option("--ground-truth", metavar="COLUMN", help="Column with the answer.")
+    ] = None,
     endpoint: Annotated[str | None, typer.Option("--endpoint", help="provider/model.")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="Name, or package.module:function.")] = None,
     budget: Budget = None,
@@ -319,3 +340,6 @@ def config_check(config: Config, settings: Settings = None, as_json: Json = Fals
     from rollouts.cli.setup import check
 
     return check(config, settings or [], as_json=as_json)
+
+
+plain_help(app)

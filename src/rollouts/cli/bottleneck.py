@@ -5,7 +5,7 @@ from __future__ import annotations
 from rollouts.cli import failures, words
 from rollouts.cli.lineage import modules_table
 from rollouts.cli.progress import given_text
-from rollouts.cli.runs import find, stored
+from rollouts.cli.runs import check_search, find_search, stored
 from rollouts.errors import ConfigError
 from rollouts.experiments.job import numbered
 from rollouts.prompt_optimization.scheduling.credit import Stretch, bottleneck_table, stretches
@@ -21,7 +21,8 @@ def bottleneck(place: str | None, run_id: str, *, as_json: bool) -> int:
     """A run's modules by head-room, and why the trials went where they did. Raises ConfigError for a run without
     rounds of r-MIPRO."""
     with stored(place) as store:
-        run = find(store, run_id)
+        run = find_search(store, run_id)
+        check_search(run)
         rounds = numbered(store, run.id, "round")
     if not rounds:
         other = f"its method is {run.method}, start one with --method rmipro"

@@ -12,7 +12,7 @@ from rollouts.cli.options import Json
 experiment_app = typer.Typer(help="Methods compared over budgets and seeds.", no_args_is_help=True)
 
 Places = Annotated[
-    list[Path], typer.Argument(metavar="DIR...", help="Folders of experiments, or of single runs.", show_default=False)
+    list[Path], typer.Argument(metavar="DIR", help="Folders of experiments, or of single runs.", show_default=False)
 ]
 Baseline = Annotated[
     str | None, typer.Option("--baseline", metavar="METHOD", help="What the others are compared with.")

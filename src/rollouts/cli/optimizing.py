@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
+from sqlalchemy import make_url
 
 from rollouts.cli import failures, reports, words
 from rollouts.cli.checking import check
@@ -131,5 +132,9 @@ def result_json(result: OptimizationResult, study: Study, files: dict[str, str],
         },
         "rollouts": {"done": progress.done, "cached": progress.cached, "failed": progress.failed},
         "files": files,
-        "store": store,
+        "store": _without_password(store),
     }
+
+
+def _without_password(place: str) -> str:
+    return make_url(place).render_as_string(hide_password=True) if "://" in place else place

@@ -35,6 +35,7 @@ class Progress:
         self.study: Study | None = None
         self.trial = self.trials = self.planned = 0
         self.unit = "trial"
+        self.races_leaders = True
         self.note = ""
         self._live: Live | None = None
         self._painter: asyncio.Task[None] | None = None
@@ -48,7 +49,8 @@ class Progress:
         if kind == "plan":
             self.trials, self.planned = data.get("trials", 0), data["total"]
             self.unit = "generation" if data.get("children") else "trial"
-        elif kind == "phase" and "scheduler" in data:
+            self.races_leaders = not data.get("raced") or data["finals"] > 0
+        if (kind == "plan" and data.get("raced")) or (kind == "phase" and "scheduler" in data):
             self.unit, self.trials = "round", 0  # how many there will be is not known
         elif kind == "trial":
             self.trial = data["trial"]
@@ -127,6 +129,8 @@ class Progress:
 
     def _line(self, kind: str, data: Mapping[str, Any]) -> None:
         if kind in ("started", "resumed") and self.study is None:
+            return
+        if kind == "phase" and data["phase"] == "validate" and not self.races_leaders:
             return
         if kind == "phase":
             extra = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in data.items() if name != "phase")

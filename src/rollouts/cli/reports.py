@@ -55,7 +55,8 @@ def show_result(console: Console, result: OptimizationResult, study: Study, file
     console.print(f"The search ended because: {result.stop_reason}.", soft_wrap=True)
     console.print(spend_table(result.spend, result.spend_by_phase, study.ledger.budget, study.elapsed))
     progress = study.evaluator.progress
-    console.print(f"{progress.cached} rollouts were known already and cost nothing; {progress.failed} failed.")
+    known = "1 rollout was" if progress.cached == 1 else f"{progress.cached} rollouts were"
+    console.print(f"{known} known already and cost nothing; {progress.failed} failed.")
     console.print(f"Run {result.run_id}; files:")
     for path in files.values():
         console.print(f"  {path}", soft_wrap=True)

@@ -16,7 +16,9 @@ runs_app = typer.Typer(help="What the store knows of earlier runs.", no_args_is_
 def runs_list(
     *,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Most runs to show.")] = 50,
-    status: Annotated[str | None, typer.Option("--status", help="running, done, stopped or failed.")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", help="running, unfinished, done, stopped or failed.")
+    ] = None,
     store: StorePlace = None,
     as_json: Json = False,
 ) -> int:

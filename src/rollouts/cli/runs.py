@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,14 @@ from rollouts.experiments.export import (
 )
 from rollouts.experiments.job import numbered
 from rollouts.integrations.exports import FORMATS, export_prompt, known_format
+from rollouts.stats import Interval
 from rollouts.store import RunRow, Store, open_store
 
 ROLLOUTS = "jsonl"
+RUNNING, UNFINISHED = "running", "unfinished"
+STATUSES = (RUNNING, UNFINISHED, "done", "stopped", "failed")
+_SEARCHES = ("mipro", "gepa", "rmipro")
+_PAGE = 100
 
 
 @contextmanager
@@ -49,10 +54,49 @@ def find(store: Store, name: str) -> RunRow:
     return newest[0] if newest else store.run(name)
 
 
+def find_search(store: Store, name: str) -> RunRow:
+    """`find`, but `latest` is the newest run of `rollouts optimize`. Raises ConfigError when there is none."""
+    if name != "latest":
+        return find(store, name)
+    newest = next((run for run in _all_runs(store) if run.method in _SEARCHES), None)
+    if newest is None:
+        raise ConfigError("no run searched for a prompt yet; start one with rollouts optimize")
+    return newest
+
+
+def check_search(run: RunRow) -> None:
+    """Raises ConfigError for a run that is none of `rollouts optimize`."""
+    if run.method not in _SEARCHES:
+        raise ConfigError(f"run {run.id} did not search ({run.method}); name a run of rollouts optimize")
+
+
+def _all_runs(store: Store, status: str | None = None) -> Iterator[RunRow]:
+    """All runs, the newest first, read in pages."""
+    before = None
+    while page := store.runs(limit=_PAGE, before=before, status=status):
+        yield from page
+        before = page[-1].id
+
+
+def _seen(store: Store, run: RunRow) -> RunRow:
+    """The run as it is: one that nobody works on any more, after a kill or a crash, is `unfinished`."""
+    if run.status != RUNNING:
+        return run
+    try:
+        store.lock_run(run.id)
+    except StoreError:
+        return run
+    store.unlock_run(run.id)
+    return replace(run, status=UNFINISHED)
+
+
 def list_runs(place: str | None, *, limit: int, status: str | None, as_json: bool) -> int:
-    """The newest runs."""
+    """The newest runs, of that status alone where one is named."""
+    if status is not None and status not in STATUSES:
+        raise ConfigError(f"--status {status}: there are {', '.join(STATUSES[:-1])} and {STATUSES[-1]}")
     with stored(place) as store:
-        runs = store.runs(limit=limit, status=status)
+        found = (_seen(store, run) for run in _all_runs(store, RUNNING if status == UNFINISHED else status))
+        runs = list(islice((run for run in found if status in (None, run.status)), limit))
     if as_json:
         failures.print_json(words.plain({"runs": [_run_json(run) for run in runs]}))
         return 0
@@ -72,14 +116,14 @@ def list_runs(place: str | None, *, limit: int, status: str | None, as_json: boo
             words.count(spend.calls),
             words.age(run.created_at),
         )
-    words.make_console().print(table if runs else "no runs yet")
+    words.make_console().print(table if runs else "no runs yet" if status is None else f"no run is {status}")
     return 0
 
 
 def show(place: str | None, run_id: str, *, as_json: bool) -> int:
     """One run: settings, trials, verdict, spend."""
     with stored(place) as store:
-        run = find(store, run_id)
+        run = _seen(store, find(store, run_id))
         history, children = numbered(store, run.id, "trial"), numbered(store, run.id, "child")
     if as_json:
         lineage = {"children": children} if children else {}
@@ -99,6 +143,10 @@ def show(place: str | None, run_id: str, *, as_json: bool) -> int:
     if summary.get("verdict"):
         verdict = summary["verdict"]
         console.print(f"Verdict: {verdict['decision']} – {verdict['reason']}", soft_wrap=True)
+    if "score" in summary:
+        score = Interval.from_json(summary["score"])
+        interval = f"95 %: {words.score(score.low)} to {words.score(score.high)}"
+        console.print(f"Score: {words.score(score.mean)} ({interval}) over {score.n} rows")
     if summary.get("stop_reason"):
         console.print(f"Ended because: {summary['stop_reason']}", soft_wrap=True)
     phases = {name: Spend(**part) for name, part in summary.get("spend_by_phase", {}).items()}
@@ -109,11 +157,13 @@ def show(place: str | None, run_id: str, *, as_json: bool) -> int:
 def show_rollouts(
     place: str | None, run_id: str, *, failed: bool, program: str | None, limit: int, as_json: bool
 ) -> int:
-    """The rollouts of a run, in the order of recording."""
+    """The rollouts of a run, in the order of recording. Raises ConfigError for a program that it has none of."""
     with stored(place) as store:
         run = find(store, run_id)
         rows = rollouts_json(store, run.id, program=program, failed=True if failed else None)
         chosen = list(islice(rows, limit))
+        if program is not None and not chosen and not any(rollouts_json(store, run.id, program=program)):
+            raise ConfigError(f"run {run.id} has no rollout of a program {program!r}; --rollouts alone shows them all")
     if as_json:
         failures.print_json(words.plain({"run_id": run.id, "rollouts": chosen}))
         return 0
@@ -156,8 +206,10 @@ def show_events(place: str | None, run_id: str, *, limit: int, as_json: bool) ->
 def diff(place: str | None, first: str, second: str | None, *, as_json: bool) -> int:
     """A run's start against its best; or the bests and the settings of two runs."""
     with stored(place) as store:
-        one = find(store, first)
-        other = None if second is None else find(store, second)
+        one = find_search(store, first)
+        other = None if second is None else find_search(store, second)
+        if other is None:
+            check_search(one)
         before = stored_modules(store, one, "start" if other is None else "best")
         after = stored_modules(store, other or one)
     if set(before) != set(after):
@@ -189,7 +241,7 @@ def export(place: str | None, run_id: str, *, form: str, which: str, out: Path |
     if which not in ("best", "start"):
         raise ConfigError(f"--which {which}: there are best and start")
     with stored(place) as store:
-        run = find(store, run_id)
+        run = find_search(store, run_id)
         if form == ROLLOUTS:
             _write((json.dumps(row, ensure_ascii=False) + "\n" for row in rollouts_json(store, run.id)), out)
         else:
@@ -241,7 +293,8 @@ def _spend(run: RunRow) -> Spend:
 def _settings(run: RunRow) -> dict[str, Any]:
     job = run.config.get("prompt_learning", {})
     policy, data = job.get("policy", {}), job.get("dataset", {})
-    search, caps = job.get(job.get("algorithm", "mipro"), {}), job.get("termination_config", {})
+    search = job.get(run.method, {}) if run.method in _SEARCHES else {}
+    caps = job.get("termination_config", {})
     named = {
         "model": "/".join(part for part in (policy.get("provider"), policy.get("model")) if part),
         "data": data.get("path") or data.get("name") or data.get("train_path"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from rollouts.experiments.config_docs import config_json_schema, config_markdown
 from rollouts.experiments.config_template import Answers, template_toml
 from rollouts.experiments.estimate import check_models
 from rollouts.experiments.job import prepare
-from rollouts.experiments.loading import load_config
+from rollouts.experiments.loading import load_config, parse_config
 from rollouts.llm.registry import spec_of
 
 _SEEN_ROWS = 2000
@@ -46,7 +47,7 @@ class Given:
 
 
 def init(path: Path, given: Given) -> int:
-    """Asks for what was not given, writes a commented job file, and checks that it loads."""
+    """Asks for what was not given, and writes a commented job file that loads."""
     if path.exists() and not given.force:
         raise ConfigError(f"{path} exists already; name another file, or overwrite it with --force")
     data = given.data or _ask(_DATA, "tickets", given)
@@ -69,12 +70,13 @@ def init(path: Path, given: Given) -> int:
         budget=given.budget or int(_ask("Most rollouts", "1000", given)),
         max_completion_tokens=16 if labels else 256,
     )
+    text = template_toml(answers)
+    parse_config(tomllib.loads(text), source=str(path), base_dir=path.resolve().parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(template_toml(answers), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}; name another file") from None
-    load_config(path)
     console = words.make_console()
     console.print(f"wrote {path}", soft_wrap=True)
     console.print(f"next: rollouts config check {path}; rollouts optimize {path} --dry-run", soft_wrap=True)
@@ -87,7 +89,11 @@ def _ask(question: str, default: str, given: Given) -> str:
 
 def _columns(data: str) -> tuple[DatasetSpec, tuple[str, ...]]:
     spec, table = open_table(DatasetSpec(path=data if not is_file_path(data) else str(Path(data).expanduser())))
-    return spec, tuple(column for column in table.columns if column)
+    columns = tuple(column for column in table.columns if column)
+    if len(columns) < 2:
+        found = f"has only the column {columns[0]!r}" if columns else "has no named column"
+        raise ConfigError(f"{data}: {found}{table.hint}; a job needs one for the input and one for the right answer")
+    return spec, columns
 
 
 def _detected(columns: Sequence[str], inputs: Sequence[str]) -> str | None:

@@ -27,6 +27,7 @@ from rollouts.prompt_optimization.saving import write_json
 METADATA = "job_metadata.json"
 _SECTIONS = (JOB, "policy_optimization")
 _POLICY = {"provider": "openai", "model": "gpt-4o-mini"}
+_URLS = ("task_app_url", "localapi_url", "local_api_url")
 _INVALID = 422
 
 
@@ -93,6 +94,8 @@ def read_training_file(path: Path, *, out: str | None = None) -> TrainingFile:
     section = next((data[name] for name in _SECTIONS if isinstance(data.get(name), dict)), None)
     if section is None:
         raise ConfigError(f"{path}: {JOB}: missing; a training file has the table [{JOB}]")
+    if "dataset" in section and not any(section.get(name) for name in _URLS):
+        raise ConfigError(f"{path}: train needs `task_app_url`; for a job with a data set use rollouts optimize {path}")
     display, notes = _display(path, data.get("display", {}))
     job = {"name": path.stem, "policy": _POLICY, **section}
     if "policy" not in section:

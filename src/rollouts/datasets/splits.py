@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from rollouts.datasets.rounding import controlled_rounding
 from rollouts.datasets.spec import text_of
-from rollouts.datasets.summary import contradictory, label_counts, same_inputs
+from rollouts.datasets.summary import contradictory, inputs_key, label_counts, same_inputs
 from rollouts.dtypes import Sample
 from rollouts.errors import ConfigError, DataError
 
@@ -118,3 +118,15 @@ def _too_few(counts: Mapping[str, int], rows: int, usable: int, labels: Mapping[
         more = f" and {len(labels) - _SHOWN} more labels" if len(labels) > _SHOWN else ""
         message += f"; per label that is {', '.join(shown)}{more}"
     return DataError(f"{message}; ask for smaller splits or add rows")
+
+
+def apart(parts: Mapping[str, Sequence[Sample]]) -> tuple[dict[str, list[Sample]], dict[str, int]]:
+    """Parts of a data set without rows that a later part has, too, by their inputs (see `same_inputs`), and how many
+    were left out of each. With training, validation and test rows in this order no search sees what it is judged by."""
+    seen: set[str] = set()
+    kept: dict[str, list[Sample]] = {}
+    for name in reversed([*parts]):
+        kept[name] = [sample for sample in parts[name] if inputs_key(sample) not in seen]
+        seen.update(map(inputs_key, kept[name]))
+    left_out = {name: len(rows) - len(kept[name]) for name, rows in parts.items() if len(rows) > len(kept[name])}
+    return {name: kept[name] for name in parts}, left_out

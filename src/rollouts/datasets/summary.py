@@ -96,9 +96,13 @@ def same_inputs(samples: Iterable[Sample]) -> list[list[Sample]]:
     """
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
-        key = canonical_json([[name, _normal(sample.inputs[name])] for name in sorted(sample.inputs)])
-        groups.setdefault(key, []).append(sample)
+        groups.setdefault(inputs_key(sample), []).append(sample)
     return list(groups.values())
+
+
+def inputs_key(sample: Sample) -> str:
+    """The same for samples of equal inputs, as `same_inputs` compares them."""
+    return canonical_json([[name, _normal(sample.inputs[name])] for name in sorted(sample.inputs)])
 
 
 def contradictory(group: Sequence[Sample]) -> bool:

@@ -150,7 +150,7 @@ def json_lines(spec: DatasetSpec, path: Path) -> Table:
                 continue
             number += 1
             where = f"line {line_number}"
-            yield Row(number, where, _object(name, where, _parsed(name, line, line_number)))
+            yield Row(number, where, _object(name, where, _parsed(name, line.rstrip("\r\n"), line_number)))
 
     return _of_rows(name, rows)
 

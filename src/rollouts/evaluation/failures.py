@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from rollouts.dtypes import Failure
 from rollouts.errors import TooManyFailures
@@ -24,22 +24,24 @@ class FailureLimit:
     def __init__(self, share: float = 0.5, at_least: int = 10) -> None:
         self.share, self.at_least = share, at_least
         self.total = 0
-        self.failures: Counter[tuple[str, str]] = Counter()
+        self.failed = 0
+        self.failures: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
     def count(self, failure: Failure | None) -> None:
-        """Takes note of one rollout; raises TooManyFailures with the commonest reason.
+        """Takes note of one rollout; raises TooManyFailures with the commonest stage and kind of failure.
 
         A rollout that was cut at its latency cap says something about its candidate, not about the run.
         """
         self.total += 1
         if failure is None or failure.stage == "latency":
             return
-        self.failures[(failure.stage, f"{failure.kind}: {failure.message}")] += 1
-        failed = self.failures.total()
-        if failed >= self.at_least and failed > self.share * self.total:
-            (stage, message), times = self.failures.most_common(1)[0]
-            what = _STAGES.get(stage, stage)
+        self.failed += 1
+        self.failures[failure.stage, failure.kind][failure.message] += 1
+        if self.failed >= self.at_least and self.failed > self.share * self.total:
+            (stage, kind), messages = max(self.failures.items(), key=lambda reason: reason[1].total())
+            ((message, _),) = messages.most_common(1)
+            example = "for example " if len(messages) > 1 else ""
             raise TooManyFailures(
-                f"{what} on {times} of {self.total} samples: {message}; the run is stopped before it spends more "
-                f"(limit: {self.share:.0%} failures)"
+                f"{_STAGES.get(stage, stage)} on {messages.total()} of {self.total} samples: {example}{kind}: "
+                f"{message}; the run is stopped before it spends more (limit: {self.share:.0%} failures)"
             )

@@ -226,7 +226,7 @@ async def evaluate_sample(
         )
     except BudgetExhausted as error:
         failure = Failure(kind="BudgetExhausted", message=str(error), stage="budget")
-    except Exception as error:  # noqa: BLE001 - the one boundary where a failed rollout becomes data
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the one boundary where a failed rollout becomes data
         failure = _failure(error, stage)
     if watch is not None and watch.broken is not None and (failure is None or failure.stage != "budget"):
         failure = cut_failure(watch.broken)
@@ -254,8 +254,10 @@ async def _score(score_fn: ScoreFn, trajectory: Trajectory, sample: Sample) -> S
     return score
 
 
-def _failure(error: Exception, stage: str) -> Failure:
+def _failure(error: Exception | SystemExit, stage: str) -> Failure:
     message = str(error) if isinstance(error, RolloutsError) else f"{error}" or repr(error)
+    if isinstance(error, SystemExit):
+        message = f"it tried to end the process: {error!r}"
     stage = "agent" if isinstance(error, AgentError) else stage
     return Failure(kind=type(error).__name__, message=message[:2000], stage=stage)
 

@@ -27,7 +27,13 @@ class MiproTable(Table):
 
     no_effect = compat.MIPRO
     moved = compat.MIPRO_MOVED
-    num_iterations: int = setting(10, "Trials of the search.", aliases=("num_trials",), ge=1)
+    num_iterations: int = setting(
+        10,
+        "Size of the search: trials with `tpe` and `random`. A race (`racing`, `successive_*`) may take as many "
+        "rollouts as these: this x `minibatch_size`, and 2 x `top_k` for each validation row.",
+        aliases=("num_trials",),
+        ge=1,
+    )
     num_candidates: int | None = setting(
         None,
         "Instructions to propose in all, beside your own.",
@@ -60,14 +66,20 @@ class MiproTable(Table):
         ge=0,
         le=1,
     )
-    minibatch_size: int = setting(35, "Validation rows that one trial is scored on.", aliases=("batch_size",), ge=1)
+    minibatch_size: int = setting(
+        35,
+        "Validation rows that one trial of `tpe` or `random` is scored on; fewer under a small budget.",
+        aliases=("batch_size",),
+        ge=1,
+    )
     full_eval_every: int = setting(
         0,
-        "Trials between two evaluations of the leader on all validation rows; 0 for only at the end.",
+        "With `tpe` and `random`: trials between two evaluations of the leader on all validation rows; 0 for only at "
+        "the end.",
         aliases=("full_eval_every_k",),
         ge=0,
     )
-    top_k: int = setting(2, "Candidates that the race at the end narrows the field to.", ge=1)
+    top_k: int = setting(2, "With `tpe` and `random`: candidates that the race at the end narrows the field to.", ge=1)
     optimize_instructions: bool = setting(True, "Search over instructions.")
     optimize_demos: bool | None = setting(None, "Search over demonstrations.", shown="`true`, unless `num_demos` is 0")
     proposal_rounds: int = setting(
@@ -114,7 +126,9 @@ class JobConfig(Table):
         min_length=1,
     )
     task_app_url: str | None = setting(
-        None, "Address of a task app. Task apps come with the service: here, set a data set.", aliases=("localapi_url",)
+        None,
+        "Address of a task app; `rollouts train` and the service use it. `rollouts optimize` takes a data set instead.",
+        aliases=("localapi_url",),
     )
     dataset: DatasetTable | None = setting(None, "The data set.")
     initial_prompt: InitialPromptTable = setting(InitialPromptTable(), "The starting prompt.")

@@ -23,9 +23,10 @@ from rollouts.experiments.config_convert import (
     to_proposer,
     to_template,
 )
-from rollouts.experiments.config_errors import Problem, is_secret, nearest
+from rollouts.experiments.config_errors import Problem, is_secret
 from rollouts.experiments.config_search import most_demos, searches_demos
 from rollouts.experiments.config_tables import DatasetTable, ModelTable
+from rollouts.experiments.near_names import did_you_mean
 from rollouts.llm.registry import spec_of
 
 _JOB = "prompt_learning."
@@ -159,9 +160,7 @@ def _environment(job: JobConfig) -> Found:
 def _score(job: JobConfig) -> Found:
     score, metric = job.score, metric_of(job)
     if ":" not in metric and metric not in METRICS:
-        guess = nearest(metric, METRICS)
-        hint = f"; did you mean '{guess}'?" if guess else ""
-        names = ", ".join(sorted(METRICS))
+        hint, names = did_you_mean(metric, METRICS), ", ".join(sorted(METRICS))
         yield "score.metric", f"no metric {metric!r}{hint} Metrics: {names}, or your own as 'package.module:function'"
     elif score.judge is not None and metric != JUDGE:
         yield "score.judge", f"is used by the metric 'judge' alone, and the metric is '{metric}'; keep one of the two"

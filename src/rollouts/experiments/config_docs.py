@@ -22,6 +22,7 @@ from rollouts.experiments.config_base import (
 )
 from rollouts.experiments.config_errors import dotted
 from rollouts.experiments.config_keys import tables
+from rollouts.llm.registry import PROVIDERS
 
 _HEAD = """\
 # Job files
@@ -76,11 +77,19 @@ objective = ["score", "cost"]
   `prompt_learning`; the value is TOML, or plain text where it is no TOML. Paths in it are relative to the working
   directory.
 - Keys and passwords never stand in the file: name the environment variable in `api_key_env`, or rely on the provider's
-  own (`OPENAI_API_KEY`, ...), set in the environment or in `.env`.
+  own ([providers](#providers)), set in the environment or in `.env`.
 - An unknown key is an error. All problems of a file are reported at once.
 - `proposer` and `score.judge` take address and key from `policy` where they use the same provider.
 
 This page is generated from the program's own models.
+"""
+_PROVIDERS_HEAD = """\
+## Providers
+
+The variables that hold a provider's key and its address; the first that is set counts. `api_key_env` and `base_url` go
+before them. They are read from the environment, else from the nearest `.env`. `vllm`, `ollama`, `openai_compatible` and
+any server on this machine need no key. A model on Azure is `azure/DEPLOYMENT`. What is not listed is reached through an
+OpenAI-compatible gateway, Amazon Bedrock for example: `provider = "openai_compatible"`, with `model` and `base_url`.
 """
 _EMPTY: dict[str, Any] = {}
 
@@ -124,7 +133,7 @@ def config_markdown() -> str:
     parts = [_HEAD]
     for path, table in _all_tables():
         parts.append(_section(path, table))
-    parts.append(_compatibility())
+    parts += [_providers(), _compatibility()]
     return "\n".join(parts)
 
 
@@ -164,6 +173,20 @@ def _section(path: Path, table: type[Table]) -> str:
         if table_of(field) is None and named_of(field) is None
     ]
     return "\n".join([*lines, *_grid(("key", "type", "default", "meaning", "other names"), rows), ""])
+
+
+def _providers() -> str:
+    rows = [
+        (
+            f"`{spec.name}`",
+            ", ".join(f"`{name}`" for name in spec.key_env) or "none",
+            ", ".join(f"`{name}`" for name in spec.base_url_env) or "none",
+            f"`{spec.base_url}`" if spec.base_url else "in this process" if spec.wire == "local" else "none",
+        )
+        for spec in PROVIDERS.values()
+    ]
+    grid = _grid(("provider", "key", "address", "address without it"), rows)
+    return "\n".join([_PROVIDERS_HEAD, *grid, ""])
 
 
 def _compatibility() -> str:

@@ -43,16 +43,20 @@ class TerminationTable(Table):
     )
     max_trials: int | None = setting(
         None,
-        "Most trials; the smaller of this and `mipro.num_iterations` (`gepa.generations`, `rmipro.num_trials`) holds.",
+        "Takes the place of a larger `mipro.num_iterations` (`gepa.generations`, `rmipro.num_trials`).",
         shown="no cap",
         ge=1,
     )
     target_score: float | None = setting(
-        None, "Stop once the best candidate reaches this validation score.", shown="none"
+        None,
+        "Stop once the best candidate has 30 validation scores (or all) and the lower end of its interval is at this "
+        "score. GEPA: once its mean over all validation rows is; r-MIPRO: once its mean over 20 of them (or all) is.",
+        shown="none",
     )
     patience: int | None = setting(
         None,
-        "Stop after so many trials (GEPA: generations) without a better candidate.",
+        "With `tpe` and `random`: stop after so many trials without a better candidate. GEPA: after so many "
+        "generations; r-MIPRO: after so many trials.",
         aliases=("max_trials_without_improvement",),
         shown="none",
         ge=1,

@@ -116,7 +116,7 @@ def _search(answers: Answers) -> list[str]:
     budget, money = answers.budget, answers.max_cost_usd
     return [
         "[prompt_learning.mipro]",
-        "num_iterations = 20  # trials",
+        "num_iterations = 20  # size of the search",
         "num_demos = 4  # most demonstrations in a prompt",
         "optimize_instructions = true",
         "optimize_demos = true",

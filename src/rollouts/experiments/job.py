@@ -133,7 +133,7 @@ def prepare(
         store=job.execution.store or environment.get("ROLLOUTS_STORE") or DEFAULT_STORE,
         folder=Path(job.results_folder or "results"),
         generate=generate,
-        notes=loaded.notes,
+        notes=(*loaded.notes, *data.notes),
     )
 
 
@@ -171,7 +171,7 @@ def load_splits(plan: DatasetPlan, seed: int) -> Splits:
         sizes |= {name: auto[name] if spare is None else spare for name in missing}
     ordered = {name: sizes[name] for name in wanted}
     parts |= split(pool, ordered, seed=seed, stratify=plan.stratify)
-    return Splits(train=parts["train"], val=parts["val"], test=parts.get("test", []))
+    return Splits.of(parts).apart()
 
 
 def _by_number(plan: DatasetPlan, seed: int) -> Splits:
@@ -190,7 +190,7 @@ def _by_number(plan: DatasetPlan, seed: int) -> Splits:
         rest = [sample for sample in pool if repr(sample.inputs) not in named]
         size = plan.sizes.get("test", 1.0)
         parts["test"] = split(rest, {"test": size}, seed=seed, stratify=plan.stratify)["test"] if rest and size else []
-    return Splits(**parts)
+    return Splits.of(parts).apart()
 
 
 def _load(spec: DatasetSpec, plan: DatasetPlan) -> list[Sample]:

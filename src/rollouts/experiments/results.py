@@ -92,8 +92,9 @@ def write_results(folder: Path, contents: Mapping[str, Any], run_id: str) -> dic
             write_json(folder / name, content)
     except OSError as error:
         raise RolloutsError(
-            f"the results cannot be written to {folder}: {error.strerror or error}; the run is kept in the store as "
-            f"{run_id}: make room or set another folder with --out and run again with --resume"
+            f"the results cannot be written to {folder}: {error.strerror or error}; the run is kept in the store: make "
+            f"room, or name another folder with --out, and run the command again with --run {run_id} (nothing is paid "
+            "twice)"
         ) from error
     return paths
 

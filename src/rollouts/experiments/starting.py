@@ -11,7 +11,7 @@ from rollouts.dtypes import Program, PromptTemplate, as_program
 from rollouts.errors import ConfigError
 from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_convert import to_template
-from rollouts.experiments.config_errors import nearest
+from rollouts.experiments.near_names import did_you_mean
 from rollouts.imports import import_object
 
 
@@ -48,8 +48,7 @@ def _check_modules(job: JobConfig, start: Program) -> None:
     for key, named in tables.items():
         for name in named:
             if name not in start.modules:
-                guess = nearest(name, start.modules)
-                hint = f"; did you mean {guess!r}?" if guess else ""
+                hint = did_you_mean(name, start.modules)
                 raise ConfigError(
                     f"prompt_learning.{key}.{name}: the program has no such module{hint} "
                     f"Its modules: {', '.join(start.modules)}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from rollouts.dtypes import TEXT_PARTS, TextPart
 from rollouts.errors import ConfigError
+from rollouts.prompt_optimization.selection.registry import SELECTORS
 
 Objective = Literal["score", "cost", "latency", "length"]
 OBJECTIVES: tuple[Objective, ...] = ("score", "cost", "latency", "length")
@@ -16,19 +19,21 @@ OBJECTIVES: tuple[Objective, ...] = ("score", "cost", "latency", "length")
 class MIPROConfig:
     """MIPRO hyperparameters. With no indices given, the data set is split by `seed` (stratified, no overlap).
 
-    num_candidates: instructions to propose, the starting one not counted; num_trials: trials of the search.
+    num_candidates: instructions to propose, the starting one not counted; num_trials: size of the search.
     max_bootstrapped_demos, max_labeled_demos: demonstrations per set, from successful runs and from the data set.
     num_demo_sets: demonstration sets to choose from, the empty and the user's own set not counted. proposal_rounds:
     how often texts are proposed and sets are made; later rounds see what was tried and its scores: texts are written in
     their light, and sets are the best ones with half of the demonstrations exchanged.
     minibatch_size: samples per trial; made smaller when the budget asks for it.
-    selector: how candidates are chosen (`rollouts.prompt_optimization.selection`). "racing", "successive_halving" and
-    "successive_rejects" spend `num_trials` x `minibatch_size` rollouts as they see fit; "tpe" and "random" make trials.
-    full_eval_every (of these two): after so many trials the best candidate so far is evaluated on all validation
-    samples (0: only at the end). top_k (likewise): candidates that the race at the end narrows the field to.
+    selector: how candidates are chosen (`rollouts.prompt_optimization.selection`). "tpe" and "random" make `num_trials`
+    trials and a race of the leaders at the end; "racing", "successive_halving" and "successive_rejects" spend at most
+    the rollouts that these would take, `num_trials` x `minibatch_size` and 2 x `top_k` per validation sample, as they
+    see fit. full_eval_every ("tpe", "random"): after so many trials the best candidate so far is evaluated on all
+    validation samples (0: only at the end). top_k (likewise): candidates that the race at the end narrows the field to.
     train_seeds, val_seeds, test_seeds: indices into the data set for demonstrations, search and the final check.
-    bootstrap_threshold: the score from which a run counts as successful. target_score: the search stops when a fully
-    evaluated candidate reaches it. patience ("tpe", "random"): it stops after so many trials without a better one.
+    bootstrap_threshold: the score from which a run counts as successful. target_score: the search stops once the best
+    candidate has 30 validation scores (or all) and the lower end of its interval is at this score. patience ("tpe",
+    "random"): it stops after so many trials without a better one.
     optimize: the texts that proposals rewrite, "system" and "user_template"; `optimize_instructions` turns them off.
     max_instruction_tokens: longer proposals are rejected. frozen_spans: texts of `system` that every proposal must keep
     word for word. min_effect, confidence: what the verdict asks for before it says `ship`. description: what the
@@ -74,6 +79,11 @@ class MIPROConfig:
         if not (self.optimize_instructions and self.optimize) and not self.optimize_demos:
             raise ConfigError("nothing to optimize: set optimize_instructions or optimize_demos to true")
         check_parts("MIPROConfig", self.optimize)
+        check_verdict("MIPROConfig", self.confidence, self.min_effect)
+        if self.selector not in SELECTORS:
+            near = difflib.get_close_matches(self.selector, SELECTORS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"MIPROConfig.selector = {self.selector!r} (known: {', '.join(SELECTORS)}){hint}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +102,8 @@ class GEPAConfig:
     cheaper may be up to 3 points worse, and the result holds the front. minibatch_size: training samples that a
     rewrite is made from. perfect_score: samples with less are worth mending. rule_candidates: rewrites by rule, which
     need no model, to begin with. optimize_demos: children may also get another demonstration set (limits as in
-    `MIPROConfig`). target_score, patience: stop at this estimate, or after so many generations without a better one.
+    `MIPROConfig`). target_score, patience: stop once the best candidate's mean over all validation samples is this, or
+    after so many generations without a better one.
     """
 
     population_size: int = 20
@@ -146,6 +157,7 @@ class GEPAConfig:
         if not self.optimize and not self.optimize_demos:
             raise ConfigError("nothing to optimize: name a text in `optimize`, or set optimize_demos to true")
         check_parts("GEPAConfig", self.optimize)
+        check_verdict("GEPAConfig", self.confidence, self.min_effect)
         if "score" not in self.objective or set(self.objective) - set(OBJECTIVES):
             raise ConfigError(
                 f"GEPAConfig.objective = {self.objective}: needs 'score', and may add of {OBJECTIVES[1:]}"
@@ -169,3 +181,11 @@ def check_parts(owner: str, parts: tuple[str, ...]) -> None:
             raise ConfigError(
                 f"{owner}.optimize has {part!r}; a prompt has the parts {' and '.join(map(repr, TEXT_PARTS))}"
             )
+
+
+def check_verdict(owner: str, confidence: float, min_effect: float) -> None:
+    """Raises ConfigError for what the verdict at the end of a run would refuse: by then the run is paid for."""
+    if not 0 < confidence < 1:
+        raise ConfigError(f"{owner}.confidence = {confidence}: must lie between 0 and 1, for example 0.95")
+    if not (math.isfinite(min_effect) and min_effect >= 0):
+        raise ConfigError(f"{owner}.min_effect = {min_effect}: must be a finite number of at least 0")

@@ -142,6 +142,8 @@ async def final_check(
     )
     if same and not tried:
         settled = replace(settled, decision="undecided", reason="the run ended before anything else was tried")
+    elif not same and not after and study.stopping:
+        settled = replace(settled, reason="the final check did not run")
     reasons = [passed_over or settled.reason, _others_passed_over(study, start) if same and not passed_over else ""]
     if broken := "; ".join(study.violations.unproven(start, of_start)):
         reasons.append(f"the start itself is not shown to keep the constraints: {broken}")
@@ -170,26 +172,35 @@ def _others_passed_over(study: Study, start: Program) -> str:
     return f"{count} {'candidate was' if count == 1 else 'candidates were'} left out for the constraints"
 
 
+def _head_room(
+    study: Study, population: Sequence[ScoredProgram], val: Sequence[Sample], report: TestReport
+) -> tuple[str, ...]:
+    scored = [(entry.score, entry.n) for entry in population if entry.score is not None]
+    rows = [scores_by_sample(study.known(cells_of(entry.program, val))) for entry in population]
+    return remarks(list(report.baseline.values()), scored, rows=rows)
+
+
 def result_of(
     study: Study,
     start: Program,
     population: Sequence[ScoredProgram],
     winner: ScoredProgram,
     history: Sequence[GenerationStats],
-    report: TestReport,
-    decision: Verdict,
+    checked: tuple[TestReport, Verdict],
     *,
+    val: Sequence[Sample],
     front: Sequence[ScoredProgram] = (),
 ) -> OptimizationResult:
-    """Everything that a run has to say; `population` is sorted, best first. A winner that the final check passed over
-    gives way to the start."""
+    """Everything that a run has to say; `population` is sorted, best first, and scored on `val`, `checked` is what
+    `final_check` found. A winner that it passed over gives way to the start."""
+    report, decision = checked
     initial = next(
         (entry for entry in population if entry.program.digest == start.digest), ScoredProgram(program=start)
     )
     if winner.program.digest in study.violations.infeasible:
         winner = initial
-    scored = [(entry.score, entry.n) for entry in population if entry.score is not None]
-    notes = remarks(list(report.baseline.values()), scored)
+    # Where a gain is shown, there is nothing to say about why there might be none.
+    notes = () if decision.decision == "ship" else _head_room(study, population, val, report)
     study.emit("headroom", notes=list(notes))
     notes += study.violations.notes(start)
     phases = {name.removeprefix("task/"): spend for name, spend in study.ledger.by_phase.items()}

@@ -86,10 +86,10 @@ async def gepa(
     selector = _race(space, pool, config)
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
-    report, decision = await final_check(study, start, winner.program, data.test, check, config, tried=bool(history))
+    checked = await final_check(study, start, winner.program, data.test, check, config, tried=bool(history))
     population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
     population, front = with_objectives(study, population, data.val, config.objective)
-    return result_of(study, start, population, winner, history, report, decision, front=front)
+    return result_of(study, start, population, winner, history, checked, val=data.val, front=front)
 
 
 def _ended(

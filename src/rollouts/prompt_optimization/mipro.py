@@ -47,6 +47,7 @@ _EMBEDDED_TOKENS = 96
 _TOGETHER = 4
 """Calls of a candidate that follow each other at least: the model has its prompt in its cache then."""
 _CLOSER_LOOK = 80
+_LEAST_ROUNDS = 6
 _VARIED = 4
 _FILLER = 9
 """Priority of certain work that nothing waits for: it fills slots that would be idle."""
@@ -95,16 +96,21 @@ async def mipro(
     check.append(study.spawn(study.evaluate(cells_of(start, data.test[half:]), phase="test", priority=_FILLER)))
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
-    report, decision = await final_check(study, start, winner.program, data.test, check, config, tried=bool(history))
+    checked = await final_check(
+        study, start, winner.program, data.test, check, config, tried=any(s.num_evaluated for s in history)
+    )
     population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
     population, front = with_objectives(study, population, data.val)
-    return result_of(study, start, population, winner, history, report, decision, front=front)
+    return result_of(study, start, population, winner, history, checked, val=data.val, front=front)
 
 
 def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: int) -> Plan:
     """The plan of a run under a cap of `rollouts` (None: no cap), with `slots` of them in flight at once."""
     plan = make_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=rollouts)
-    return plan if config.selector in TRIAL_SELECTORS else plan.in_rounds(max(_TOGETHER, slots // 2))
+    if config.selector in TRIAL_SELECTORS:
+        return plan
+    cells = plan.trials * plan.minibatch + plan.finals
+    return plan.in_rounds(max(_TOGETHER, min(slots // 2, cells // _LEAST_ROUNDS)))
 
 
 def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig) -> Program:

@@ -92,8 +92,8 @@ async def rmipro(
     winner, population = await _last_race(study, swaps, workshop, data.val, plan, config)
     study.enter("test")
     tried = bool(search.history)
-    report, decision = await final_check(study, start, winner.program, data.test, check, config, tried=tried)
-    result = result_of(study, start, population, winner, search.history, report, decision)
+    checked = await final_check(study, start, winner.program, data.test, check, config, tried=tried)
+    result = result_of(study, start, population, winner, search.history, checked, val=data.val)
     return _explained(result, config, search, remarks)
 
 

@@ -101,6 +101,10 @@ def tell_infeasible(study: Study, program: Program, broken: Sequence[str], **kno
     study.emit("infeasible", program=program.digest, broken=list(broken), phase=study.phase, **known)
 
 
+_NOTHING_FITS = "not one more rollout fits in what is left of the budget"
+_SETTLING_S = 0.05
+"""How long to wait where calls under way hold back what the next round needs."""
+
 Round = tuple[list[Asked], asyncio.Task[list[Evaluation]]]
 
 
@@ -123,10 +127,10 @@ async def search(
     held_back = plan.finals + plan.unstarted_check
     rounds: deque[Round] = deque()
     history: list[GenerationStats] = []
-    waiting = 0
+    waiting, stalled = 0, False
     while True:
         short = False
-        while waiting < lookahead and not _content(study, selector):
+        while waiting < lookahead and not (stalled and rounds) and not _content(study, selector):
             short = not study.affords(held_back + plan.minibatch)
             cells = [] if short else selector.ask(round_size)
             if not cells:
@@ -146,6 +150,12 @@ async def search(
         history.append(_stats(len(history) + 1, selector, results))
         _report(study, space, selector, cells, history[-1])
         await reproposal.step(len(history), study, selector, space)
+        stalled = all(result.missing for result in results)
+        if stalled and not rounds:
+            if not study.waits_for_calls():
+                study.search_ended = study.search_ended or _NOTHING_FITS
+                break
+            await asyncio.sleep(_SETTLING_S)
     if study.search_ended is None and (not plan.trials or (short and len(history) < plan.trials)):
         study.search_ended = "the rest of the budget is kept for validation and the final check"
     if not history:

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from rollouts.datasets import auto_sizes, samples_from_dicts, split, usable_rows
+from rollouts.datasets import apart, auto_sizes, samples_from_dicts, split, usable_rows
 from rollouts.dtypes import Program, PromptTemplate, Sample, as_program, check_placeholders, run_single
 from rollouts.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """train: demonstrations and proposals; val: the search; test: the final check, never seen before it."""
+    """train: demonstrations and proposals; val: the search; test: the final check, never seen before it.
+
+    notes: what the user should know about them, in sentences.
+    """
 
     train: Sequence[Sample]
     val: Sequence[Sample] = ()
     test: Sequence[Sample] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Sequence[Sample]]) -> Splits:
+        """From `train`, `val` and `test`; what is not there is empty."""
+        return cls(train=parts.get("train", ()), val=parts.get("val", ()), test=parts.get("test", ()))
+
+    def apart(self) -> Splits:
+        """Without training rows whose inputs a validation or test row has, too, and validation rows whose inputs a test
+        row has (`rollouts.datasets.apart`); a note says how many. Raises DataError when that leaves a split empty."""
+        parts, left_out = apart({"train": self.train, "val": self.val, "test": self.test})
+        for name, count in left_out.items():
+            if not parts[name]:
+                raise DataError(
+                    f"all {count} rows of the {name} split are in a later split, too; give it rows of its own"
+                )
+        notes = [f"{count} {name} rows were left out: a later split has the same" for name, count in left_out.items()]
+        return replace(Splits.of(parts), notes=(*self.notes, *notes))
 
     def check(self, start: PromptTemplate | Program) -> None:
         """Raises when a split that is needed is empty, or a template asks for what the rows lack (`check_inputs`)."""
@@ -65,7 +86,7 @@ def split_dataset(
     samples = samples_from_dicts(dataset, start.placeholders)
     named = {"train": config.train_seeds, "val": config.val_seeds, "test": config.test_seeds}
     if not any(named.values()):
-        return Splits(**split(samples, auto_sizes(len(usable_rows(samples))), seed=config.seed))
+        return Splits.of(split(samples, auto_sizes(len(usable_rows(samples))), seed=config.seed))
     if not named["train"] or not named["val"]:
         missing = "train_seeds" if not named["train"] else "val_seeds"
         raise ConfigError(f"{missing} is empty; give both train_seeds and val_seeds, or neither")
@@ -77,4 +98,4 @@ def split_dataset(
                 raise ConfigError(f"row {index} is in {used[index]}_seeds and in {name}_seeds; splits must not overlap")
     if not named["test"]:
         parts["test"] = [samples[index] for index in range(len(samples)) if index not in used]
-    return Splits(**parts)
+    return Splits.of(parts).apart()

@@ -233,6 +233,10 @@ class Study:
         cap, spent = account.budget.max_seconds, ledger.spent.seconds
         return cap is None or spent + wanted * _CHECK_MARGIN * (spent - before.seconds) / done < cap
 
+    def waits_for_calls(self) -> bool:
+        """Whether calls under way hold a part of the budget that they may give back."""
+        return self.ledger.committed != self.ledger.spent
+
     def _in_flight(self) -> int:
         return max(0, self.ledger.committed.rollouts - self.ledger.spent.rollouts)
 

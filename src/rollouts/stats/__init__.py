@@ -5,7 +5,7 @@ from rollouts.stats.decision import Verdict, verdict
 from rollouts.stats.effects import bootstrap_difference, cohens_d, hodges_lehmann, rank_biserial
 from rollouts.stats.headroom import HeadRoom, head_room, remarks, spread_test
 from rollouts.stats.intervals import Interval, mean_interval
-from rollouts.stats.methods import Comparison, MethodRow, compare_methods
+from rollouts.stats.methods import LEAST_PAIRS, Comparison, MethodRow, compare_methods
 from rollouts.stats.paired import paired_difference
 from rollouts.stats.power import (
     detectable_difference,
@@ -20,6 +20,7 @@ from rollouts.stats.significance import holm, mcnemar, paired_test, sign_flip_te
 from rollouts.stats.winner import Winner, winner
 
 __all__ = [
+    "LEAST_PAIRS",
     "Bounds",
     "Comparison",
     "ConfidenceSequence",

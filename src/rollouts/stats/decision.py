@@ -80,9 +80,9 @@ def verdict(
       scores ships at most 2.5 % of the time when it agrees with the start on half of the samples or more, and never
       more than 4 % of the time, whatever the number of samples and of candidates it was chosen from, as long as none
       of these samples took part in the choice.
-    - `keep`: the start is as good for all practical purposes: the winner is the start; or the interval ends at or
-      below `max(min_effect, margin)`, so that the gain, if there is one, is not worth having; or at least 20
-      samples were scored and not one scored differently.
+    - `keep`: there is no gain worth having: the winner is the start; or the interval ends at or below
+      `max(min_effect, margin)`; or at least 20 samples were scored and not one scored differently. Only where it holds
+      no gain above `margin` and does not lie above 0 is the start called as good.
     - `undecided`: anything else, and any comparison of fewer samples than an exact test needs to be able to
       reject (6 at 95 %). An undecided winner is no reason to ship.
 
@@ -96,7 +96,7 @@ def verdict(
     after = finite([candidate[sample] for sample in shared])
     difference = paired_difference(before, after, confidence)
     p_value = paired_test(after - before)
-    rule = _Rule(confidence=confidence, min_effect=min_effect, ceiling=max(min_effect, margin))
+    rule = _Rule(confidence=confidence, min_effect=min_effect, margin=margin)
     decision, reason, more = (
         ("keep", "the search found nothing better than the start itself", None)
         if same
@@ -121,7 +121,12 @@ def verdict(
 class _Rule:
     confidence: float
     min_effect: float
-    ceiling: float
+    margin: float
+
+    @property
+    def ceiling(self) -> float:
+        """The largest gain that is not worth having."""
+        return max(self.min_effect, self.margin)
 
     def decide(self, moved: Floats, gap: Interval, p_value: float) -> tuple[Decision, str, int | None]:
         alpha = 1 - self.confidence
@@ -140,8 +145,7 @@ class _Rule:
         if gap.low > self.min_effect and p_value < alpha:
             return "ship", f"the winner is better by {found}", None
         if gap.high <= self.ceiling:
-            standing = "better" if gap.high < 0 else "as good"
-            return "keep", f"the start is {standing}: the winner's difference is {found}", None
+            return "keep", f"{self._standing(gap)}: the winner's difference is {found}", None
         if gap.n >= _ENOUGH_TO_CALL_ALIKE and not np.any(moved):
             return "keep", f"the start is as good: all {gap.n} samples scored alike", None
         more = self._more_samples(moved, gap)
@@ -151,6 +155,13 @@ class _Rule:
             else f"about {more:,} more {_plural('sample', more)} would settle it if the difference stays as it is"
         )
         return "undecided", f"the difference may be chance: {found}; {advice}", more
+
+    def _standing(self, gap: Interval) -> str:
+        if gap.high < 0:
+            return "the start is better"
+        if gap.low <= 0 and gap.high <= self.margin:
+            return "the start is as good"
+        return f"the gain, if there is one, is too small to ship, {self.ceiling:g} at most"
 
     def _more_samples(self, moved: Floats, gap: Interval) -> int | None:
         """What is missing to the nearer of the two ends, `ship` or `keep`."""

@@ -17,6 +17,9 @@ from rollouts.stats.significance import signed_rank_law, signed_ranks
 _BLOCK = 1 << 21
 _MOST_WALSH = 4_000
 _HALVINGS = 60
+_SAME = 1e-12
+_LEAST_FREE = 9
+_LEAST_OF_STRATUM = 5
 
 
 def bootstrap_difference(
@@ -27,16 +30,21 @@ def bootstrap_difference(
     resamples: int = 1_999,
     seed: int = 0,
 ) -> Interval:
-    """Paired bootstrap interval for the mean of `differences` (method - baseline), one per pair of runs.
+    """Paired interval for the mean of `differences` (method - baseline), one per pair of runs.
 
-    `strata` names the stratum of every difference, such as its task: pairs are then resampled within their stratum, so
-    that the interval speaks of these tasks and is not widened by how much they differ. The percentile interval of few
-    values is too narrow; it is expanded as by Student's t and n / (n - 1) (Hesterberg 2015, "What teachers should
-    know about the bootstrap", section 5.3), with the degrees of freedom that the strata leave. The order of the pairs
-    does not matter, and the same values and seed give the same interval.
+    `strata` names the stratum of every difference, such as its task: only what differs within a stratum then counts as
+    noise, so that the interval speaks of these tasks and is not widened by how much they differ. Where no stratum has
+    two differences all count as one stratum.
 
-    Where every stratum has one value the interval is the whole line; without any value the mean is NaN. Raises
-    ConfigError for values that are not finite, a stratum too few or too many, or a confidence outside (0, 1).
+    From 9 degrees of freedom on (differences less strata: ten pairs of one task), with 5 differences to a stratum on
+    average, it is the percentile bootstrap within strata, expanded as by Student's t and n / (n - 1) (Hesterberg 2015,
+    "What teachers should know about the bootstrap", section 5.3). Resamples of fewer do not reach far enough, and it is
+    Student's t with the variance pooled over the strata: exact for normal differences of one variance. The order of the
+    pairs does not matter, and the same values and seed give the same interval.
+
+    The whole line for one difference, and where the differences of each stratum are equal: these say nothing about the
+    noise. Without any value the mean is NaN. Raises ConfigError for values that are not finite, a stratum too few or
+    too many, or a confidence outside (0, 1).
     """
     moved = finite(differences)
     quantile(confidence)
@@ -46,13 +54,19 @@ def bootstrap_difference(
     if n == 0:
         return Interval(mean=math.nan, low=-math.inf, high=math.inf, n=0)
     parts = _parts(moved, strata)
-    mean = float(sum(part.sum() for part in parts) / n)
-    free = n - len(parts)
-    if not free:
+    if len(parts) == n:
+        parts = _parts(moved, None)
+    mean, free = float(sum(part.sum() for part in parts) / n), n - len(parts)
+    if not free or max(np.ptp(part) for part in parts) <= _SAME * max(1.0, float(np.abs(moved).max())):
         return Interval(mean=mean, low=-math.inf, high=math.inf, n=n)
+    t = float(stdtrit(free, (1 + confidence) / 2))
+    if free < _LEAST_FREE or n < _LEAST_OF_STRATUM * len(parts):
+        variance = float(sum(((part - part.mean()) ** 2).sum() for part in parts)) / free
+        half = t * math.sqrt(variance / n)
+        return Interval(mean=mean, low=mean - half, high=mean + half, n=n)
     rng = np.random.default_rng(seed)
     means = sum((_sums(part, resamples, rng) for part in parts), np.zeros(resamples)) / n
-    tail = float(ndtr(math.sqrt(n / free) * stdtrit(free, (1 - confidence) / 2)))
+    tail = float(ndtr(-math.sqrt(n / free) * t))
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(mean=mean, low=min(float(low), mean), high=max(float(high), mean), n=n)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import chdtrc
+from scipy.special import chdtri, chndtr, rel_entr
 
 from rollouts.errors import ConfigError
 from rollouts.stats.intervals import Floats, Interval, finite, mean_interval
@@ -20,6 +20,10 @@ from rollouts.stats.winner import Winner, winner
 _RESAMPLES = 1_999
 _BLOCK = 1 << 20
 _TELLING = 10
+_SEVERAL = 5
+_CHANCE = 0.05
+_REAL = 2.0
+"""How many times the gain that one would like to see counts as real room, and as a real difference."""
 _SAME = 1e-9
 _USUAL_AGREEMENT = 0.85
 
@@ -80,8 +84,11 @@ def head_room(
     """Judges the scores of the start and of each variant on the same samples in one order.
 
     `test_samples` is how many samples the final check will have, `ceiling` the best possible score (not believed when a
-    score passes it), `wanted` the gain that one would like to see, in the unit of the scores. Raises ConfigError for no
-    score, rows of unequal length, numbers that are not finite, or `wanted` outside (0, 1).
+    score passes it), `wanted` the gain that one would like to see, in the unit of the scores. Fewer than 10 samples
+    find neither `constant`, `ceiling` nor `unmoved`. The `ceiling` is found where the start's mean is within `wanted`
+    of it, and one with twice that room would score so high in at most 5 % of samples: by 29 right ones of 29 for
+    `wanted` = 0.05. A start alone that is always right is judged by that too, and is not `constant`. Raises ConfigError
+    for no score, rows of unequal length, numbers that are not finite, or `wanted` outside (0, 1).
     """
     start = finite(baseline)
     table = _table([start, *(finite(row) for row in variants)])
@@ -92,9 +99,9 @@ def head_room(
     several = len(table) > 1
     visible = room is None or room >= wanted
     needed = sample_size(wanted, agreement=1 - _unequal(table, wanted)) if visible else None
-    findings = _findings(table, room, wanted)
+    findings = _findings(table, ceiling if room is not None else None, wanted)
     spread, p_value = (_spread(table), spread_test(table, seed=seed)) if several else (None, None)
-    if p_value is not None and p_value >= 0.05 and not findings:
+    if p_value is not None and p_value >= _CHANCE and not findings:
         findings.append("alike")
     if needed is not None and test_samples is not None and needed > test_samples:
         findings.append("few_test_rows")
@@ -142,38 +149,53 @@ def spread_test(table: npt.ArrayLike, *, seed: int = 0) -> float:
 
 
 def remarks(
-    baseline: npt.ArrayLike, trials: Sequence[tuple[float, int]], *, ceiling: float = 1.0, wanted: float = 0.05
+    baseline: npt.ArrayLike,
+    trials: Sequence[tuple[float, int]],
+    *,
+    rows: Sequence[Mapping[Any, float]] = (),
+    ceiling: float = 1.0,
+    wanted: float = 0.05,
 ) -> tuple[str, ...]:
     """What the data of a run say about its head-room, one sentence each; mostly none. Costs no rollout.
 
-    `baseline` are the start's scores, `trials` mean and number of scores of each trial. Says when every rollout had
-    the same score, when the start is within `wanted` of the ceiling, and when the trials' means differ no more than
-    samples of their size do (chi-squared test of equal means with the baseline's variance, or the largest that scores
-    of the trials' mean can have). Fewer than 10 scores of the start say nothing. Raises ConfigError for numbers that
-    are not finite.
+    `baseline` are the start's scores, `trials` mean and number of scores of each trial, `rows` each candidate's scores
+    by sample. Says when every rollout had the same score, when the start is at the `ceiling` (as `head_room` finds it),
+    and when at least five candidates are alike on at least 10 samples that all of them have (`spread_test`; means over
+    different samples tell nothing of it). That is said only where a candidate that is twice `wanted` better than the
+    others would have been found with a chance of 95 %. Fewer than 10 scores of the start say nothing. Raises
+    ConfigError for numbers that are not finite.
     """
     start = finite(baseline)
     means = finite([mean for mean, n in trials if n])
-    counts = np.array([n for _, n in trials if n], dtype=np.float64)
     if len(start) < _TELLING:
         return ()
     everything = np.concatenate([start, means])
     if np.ptp(everything) <= _SAME:
         return (_constant(float(start[0])),)
     out = []
-    if everything.max() <= ceiling + _SAME and ceiling - start.mean() < wanted:
+    if everything.max() <= ceiling + _SAME and _is_full(start, ceiling, wanted):
         out.append(_at_ceiling(mean_interval(start)))
-    if len(means) >= 5 and everything.min() >= 0 and everything.max() <= 1:
-        centre = float(np.average(means, weights=counts))
-        graded = float(start.var()) if not np.isin(start, (0, 1)).all() else 0.0
-        variance = graded or centre * (1 - centre)
-        excess = float(np.sum(counts * (means - centre) ** 2)) / variance if variance > 0 else 0.0
-        if chdtrc(len(means) - 1, excess) >= 0.05:
+    scored = [row for row in rows if row]
+    shared = sorted(set(scored[0]).intersection(*scored), key=str) if len(scored) >= _SEVERAL else []
+    if len(shared) >= _TELLING:
+        table, gain = np.stack([finite([row[sample] for sample in shared]) for row in scored]), _REAL * wanted
+        if _chance_to_find(gain, table) >= 1 - _CHANCE and spread_test(table) >= _CHANCE:
             out.append(
-                "the candidates' scores differ no more than chance would make them: more rows per trial, or bolder "
-                "changes, are needed to tell them apart"
+                f"on the {len(shared)} rows that all {len(scored)} candidates have, their scores differ no more than "
+                f"chance would make them, and one that is {gain:g} better would have shown: bolder changes are needed"
             )
     return tuple(out)
+
+
+def _chance_to_find(gain: float, table: Floats) -> float:
+    """The power of `spread_test` against one candidate that is better than the others, which are alike, by `gain`: the
+    chance that a noncentral chi-squared variable passes the quantile of the central one (Cohen 1988, "Statistical power
+    analysis", chapter 7)."""
+    k, n = table.shape
+    # So much it is at least with 0/1 scores, as a gain takes a change on that share of samples.
+    noise = max(_noise(table), gain / k)
+    centre = n * gain**2 * (1 - 1 / k) / noise
+    return 1 - float(chndtr(chdtri(k - 1, _CHANCE), k - 1, centre))
 
 
 def _table(rows: Sequence[Floats]) -> Floats:
@@ -183,15 +205,30 @@ def _table(rows: Sequence[Floats]) -> Floats:
     return np.stack(rows)
 
 
-def _findings(table: Floats, room: float | None, wanted: float) -> list[str]:
+def _findings(table: Floats, ceiling: float | None, wanted: float) -> list[str]:
     n = table.shape[1]
-    if np.ptp(table) <= _SAME and n >= _TELLING:
+    if n < _TELLING:
+        return []
+    alone = len(table) == 1 and ceiling is not None and table.min() >= ceiling - _SAME
+    if np.ptp(table) <= _SAME and not alone:
         return ["constant"]
-    if room is not None and room < wanted:
+    if ceiling is not None and _is_full(table[0], ceiling, wanted):
         return ["ceiling"]
-    if len(table) > 2 and n >= _TELLING and np.ptp(table, axis=0).max() <= _SAME:
+    if len(table) > 2 and np.ptp(table, axis=0).max() <= _SAME:
         return ["unmoved"]
     return []
+
+
+def _is_full(start: Floats, ceiling: float, wanted: float) -> bool:
+    """Whether the mean is within `wanted` of the ceiling and shown to be within `_REAL` times that: Hoeffding's bound
+    (1963, "Probability inequalities for sums of bounded random variables", theorem 1) on the chance of such a mean
+    with more room, which holds for all scores between 0, or the least one, and the ceiling."""
+    least, mean = min(0.0, float(start.min())), float(start.mean())
+    if ceiling - mean >= wanted:
+        return False
+    reached, real = (min(1.0, max(0.0, (x - least) / (ceiling - least))) for x in (mean, ceiling - _REAL * wanted))
+    divergence = float(rel_entr(reached, real) + rel_entr(1 - reached, 1 - real))
+    return len(start) * divergence >= -math.log(_CHANCE)
 
 
 def _unequal(table: Floats, wanted: float) -> float:
@@ -202,12 +239,18 @@ def _unequal(table: Floats, wanted: float) -> float:
 
 def _spread(table: Floats) -> float:
     """Standard deviation between the candidates' true means: that of their means, without the noise's share."""
-    k, n = table.shape
+    n = table.shape[1]
     if n < 2:
         return 0.0
+    between = float(table.mean(axis=1).var(ddof=1))
+    return math.sqrt(max(0.0, between - _noise(table) / n))
+
+
+def _noise(table: Floats) -> float:
+    """The variance of a score that neither its candidate nor its sample accounts for."""
+    k, n = table.shape
     residual = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-    noise = float(np.sum(residual**2)) / ((k - 1) * (n - 1)) / n
-    return math.sqrt(max(0.0, float(table.mean(axis=1).var(ddof=1)) - noise))
+    return float(np.sum(residual**2) / ((k - 1) * (n - 1)))
 
 
 def _gain(table: Floats) -> Winner:
@@ -235,6 +278,8 @@ def _advised(found: HeadRoom, table: Floats, test_samples: int | None) -> HeadRo
             f"the variants cannot be told apart on {n} rows: there may be something to gain, but not easily by rules "
             "and demonstrations alone"
         ]
+    elif found.room is not None and found.room < found.wanted:
+        sentences = [f"the starting prompt scores {start.mean:.3f}, on {n} rows, too few to call that little to gain"]
     else:
         room = "" if found.room is None else f": {found.room:.3f} below the best possible score"
         sentences = [f"there is room{room}" + (", and what the prompt says makes a difference" if found.spread else "")]

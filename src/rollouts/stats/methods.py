@@ -22,6 +22,9 @@ Unit = Literal["run", "task", "seed"]
 Test = Literal["permutation", "wilcoxon"]
 Finding = Literal["better", "worse", "no difference seen", "too few seeds"]
 
+LEAST_PAIRS = 5
+"""Fewer differences are never called better or worse."""
+
 _POWER = 0.8
 _LEAST_EFFECT = 0.01
 _MOST_PAIRS = 1_000
@@ -31,12 +34,13 @@ _MOST_PAIRS = 1_000
 class MethodRow:
     """One method against the baseline, on the runs (task and seed) that both have a score for.
 
-    `baseline`, `mean`: plain means over these runs. `difference`: mean paired difference with a bootstrap interval.
+    `baseline`, `mean`: plain means over these runs. `difference`: mean paired difference (`bootstrap_difference`).
     `shift`: the Hodges-Lehmann shift with its exact interval. `effect`: Cohen's d_z with its interval. Intervals are
     for one comparison alone. `p_value`: two-sided; `p_holm`: corrected for all methods of the table, which decides.
     `n`: independent differences that this rests on; `missing`: runs left out for want of a score on either side.
     `detectable`: the difference that as many would have shown with 80 % power; `needed`: how many it takes to show
-    the difference that was met with 80 % power, None beyond 1,000 or when there is none.
+    the difference that was met with 80 % power, None beyond 1,000 or when there is none. NaN and None where equal
+    differences tell nothing of the noise.
     """
 
     method: str
@@ -121,8 +125,9 @@ def compare_methods(
 
     `test`: "permutation" of signs, on the mean (`sign_flip_test`), or "wilcoxon", on the ranks (`wilcoxon_test`).
     A method is `better` or `worse` when its p-value, corrected by Holm for all methods in the table, is below
-    `1 - confidence`; `too few seeds` when no result could have come below it, however large the difference; else there
-    is `no difference seen`, which is not evidence of equality: see `detectable`.
+    `1 - confidence`, and the differences within a task are not all equal: runs that repeat each other are no evidence.
+    It is `too few seeds` with fewer than 5 differences, and when no result could have come below that level, however
+    large the difference; else there is `no difference seen`, which is not evidence of equality: see `detectable`.
 
     Raises ConfigError for an unknown baseline, no other method, an unknown `unit` or `test`, or a confidence outside
     (0, 1).
@@ -143,16 +148,17 @@ def compare_methods(
         shift = hodges_lehmann(pair.moved, confidence)
         alpha = 1 - confidence
         centre = shift.mean if test == "wilcoxon" else pair.mean
-        finding = _finding(centre, p_holm, alpha, least=len(others) * 2.0 ** (1 - len(pair.moved)))
-        rows.append(pair.row(name, finding, shift, (p_value, p_holm), confidence, seed))
+        gap = bootstrap_difference(pair.moved, strata=pair.strata, confidence=confidence, seed=seed)
+        finding = _finding(centre, gap, p_holm, alpha, least=len(others) * 2.0 ** (1 - gap.n))
+        rows.append(pair.row(name, finding, gap, shift, (p_value, p_holm), confidence))
     return Comparison(baseline=baseline, confidence=confidence, unit=unit, test=test, rows=tuple(rows))
 
 
-def _finding(centre: float, p_holm: float, alpha: float, *, least: float) -> Finding:
+def _finding(centre: float, gap: Interval, p_holm: float, alpha: float, *, least: float) -> Finding:
     """`least` is the smallest corrected p-value that so many differences can have."""
-    if least >= alpha:
+    if gap.n < LEAST_PAIRS or least >= alpha:
         return "too few seeds"
-    if p_holm >= alpha:
+    if p_holm >= alpha or not math.isfinite(gap.low):
         return "no difference seen"
     return "better" if centre > 0 else "worse"
 
@@ -190,26 +196,26 @@ class _Pairs:
         self,
         method: str,
         finding: Finding,
+        gap: Interval,
         shift: Interval,
         p_values: tuple[float, float],
         confidence: float,
-        seed: int,
     ) -> MethodRow:
         n, effect = len(self.moved), cohens_d(self.moved, confidence)
-        deviation = float(self.moved.std(ddof=1)) if n > 1 else math.nan
+        deviation = float(self.moved.std(ddof=1)) if math.isfinite(gap.low) else math.nan
         return MethodRow(
             method=method,
             verdict=finding,
             baseline=float(self.before.mean()) if n else math.nan,
             mean=float(self.after.mean()) if n else math.nan,
-            difference=bootstrap_difference(self.moved, strata=self.strata, confidence=confidence, seed=seed),
+            difference=gap,
             shift=shift,
             effect=effect,
             p_value=p_values[0],
             p_holm=p_values[1],
             n=n,
             missing=self.missing,
-            detectable=detectable_effect(n, power=_POWER, confidence=confidence) * deviation if n > 1 else math.nan,
+            detectable=detectable_effect(n, power=_POWER, confidence=confidence) * deviation,
             needed=_needed(self.mean, deviation, confidence),
         )
 

@@ -16,20 +16,21 @@ _PLAIN = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "
 _FENCE = re.compile(r"^\s*```[\w+-]*[ \t]*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 _PAIRS = tuple((mark, mark) for mark in ("```", "**", "__", "*", "_", "`", '"', "'"))
 _BRACKETS = (("(", ")"), ("[", "]"), ("<", ">"), ("«", "»"))
-_LABELLED = re.compile(r"^[*_# ]*([^\W\d_]+(?: [^\W\d_]+){0,2})[*_]*:[*_]* +(\S.*)$")
-_SPOKEN = re.compile(
-    r"^(?:the |my )?(?:final |correct |best |right )?"
-    r"(?:answer|label|class|category|topic|intent|sentiment|output|result|prediction) is:? +(\S.*)$"
+_KIND = (
+    "answer|label|class|category|type|tag|topic|intent|sentiment|emotion|route|queue|team|department|"
+    "choice|option|solution|output|result|prediction|response"
 )
-_NEGATIONS = {"not", "no", "never", "wrong", "incorrect", "false", "except", "non", "isn't", "than"}
+_LEAD = rf"(?:the |my )?(?:final |correct |best |right |predicted )?(?:(?:{_KIND}) )?(?:{_KIND})"
+_LABELLED = re.compile(rf"^[*_# ]*{_LEAD}[*_]*:[*_]* +(\S.*)$")
+_SPOKEN = re.compile(rf"^{_LEAD} is:? +(\S.*)$")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def exact_match(*, normalise: bool = True) -> BuiltIn:
     """1 when the answer is the ground truth (or any of them), else 0.
 
-    With `normalise`, both sides go through `normalise_answer`, and the answer may begin with a label such as
-    `Label:`, `Sentiment:` or `The answer is`. Without it they must be equal to the last character.
+    With `normalise`, both sides go through `normalise_answer`, and the answer may begin with a word for what is asked,
+    such as `Label:`, `Sentiment:` or `The answer is`. Without it they must be equal to the last character.
     """
 
     def score(trajectory: Trajectory, sample: Sample) -> Score:
@@ -37,7 +38,7 @@ def exact_match(*, normalise: bool = True) -> BuiltIn:
         right = any(_equal(trajectory.output, as_text(truth), normalise) for truth in accepted)
         return score_of("exact_match", right, "Correct." if right else expected(accepted, trajectory.output))
 
-    return BuiltIn(name="exact_match", options={"normalise": normalise}, score=score)
+    return BuiltIn(name="exact_match", options={"normalise": normalise}, score=score, version=2)
 
 
 def contains(*, normalise: bool = True) -> BuiltIn:
@@ -152,13 +153,12 @@ def _equal(answer: str, truth: str, normalise: bool) -> bool:
 
 
 def _without_label(text: str) -> str:
-    """A folded answer without a leading `label:` or `the answer is`; empty when it has none that is safe to drop."""
-    if spoken := _SPOKEN.match(text):
-        return _unwrapped(spoken[1])
-    labelled = _LABELLED.match(text)
-    if labelled is None or set(labelled[1].split()) & _NEGATIONS:
-        return ""
-    return _unwrapped(labelled[2])
+    """A folded answer without a leading `label:` or `the answer is`; empty when it has none.
+
+    Only words for what is asked are dropped: any other one before a colon may be an answer itself.
+    """
+    led = _SPOKEN.match(text) or _LABELLED.match(text)
+    return _unwrapped(led[1]) if led else ""
 
 
 def _within(answer: str, truth: str, normalise: bool) -> bool:

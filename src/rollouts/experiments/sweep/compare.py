@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rollouts.errors import ConfigError
-from rollouts.experiments.config_errors import nearest
+from rollouts.experiments.near_names import did_you_mean
 from rollouts.experiments.sweep.methods import START
 from rollouts.experiments.sweep.records import RESOURCES, RunRecord, load_records, load_settings
 from rollouts.stats import Comparison, Interval, MethodRow, compare_methods, mean_interval
@@ -94,8 +94,7 @@ def compare(
     records = list(records)
     names = list(dict.fromkeys(record.method for record in records))
     if baseline is not None and baseline not in names:
-        guess = nearest(baseline, names)
-        hint = f"; did you mean {guess!r}?" if guess else ""
+        hint = did_you_mean(baseline, names)
         raise ConfigError(f"there is no method {baseline!r}{hint} There are: {', '.join(names)}")
     budgets = list(dict.fromkeys(record.budget for record in records if record.algorithm != START)) or [""]
     tables = []

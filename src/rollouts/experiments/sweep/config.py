@@ -17,12 +17,13 @@ from rollouts.errors import ConfigError
 from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_base import Table, setting
 from rollouts.experiments.config_convert import to_endpoint, to_module_models, to_proposer
-from rollouts.experiments.config_errors import Problem, config_error, from_pydantic, nearest
+from rollouts.experiments.config_errors import Problem, config_error, from_pydantic
 from rollouts.experiments.config_keys import Settings
 from rollouts.experiments.config_limits import ConstraintsTable
 from rollouts.experiments.config_programs import ModuleModelTable, ProgramTable
 from rollouts.experiments.config_tables import PolicyTable, ProposerTable, Size, TestSize
 from rollouts.experiments.loading import read_file
+from rollouts.experiments.near_names import did_you_mean
 from rollouts.experiments.sweep.methods import START, Method, methods_of
 from rollouts.experiments.tasks import task_names
 from rollouts.llm.registry import spec_of
@@ -213,9 +214,7 @@ def _endpoints(config: ExperimentConfig) -> list[Problem]:
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:
-    guess = nearest(name, known)
-    hint = f"; did you mean {guess!r}?" if guess else ""
-    return f"there is no {what} {name!r}{hint} There are: {', '.join(known)}"
+    return f"there is no {what} {name!r}{did_you_mean(name, known)} There are: {', '.join(known)}"
 
 
 def to_toml(values: Mapping[str, Any], where: str = "") -> str:

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from rollouts.budget import Budget
 from rollouts.errors import ConfigError
-from rollouts.experiments.config_errors import Problem, nearest, show
+from rollouts.experiments.config_errors import Problem, show
+from rollouts.experiments.near_names import did_you_mean
 from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig
 from rollouts.prompt_optimization.scheduling import SCHEDULERS
 from rollouts.prompt_optimization.selection import SELECTORS
@@ -99,9 +100,8 @@ class _Reader:
             if key in _NOT_HERE:
                 self._problem(below + key, f"the experiment says this for all methods, in '{_NOT_HERE[key]}'")
             elif key not in known:
-                guess = nearest(key, known)
-                hint = f"; did you mean '{guess}'?" if guess else ""
-                self._problem(below + key, f"unknown key{hint} Keys: {', '.join(sorted(known))}")
+                keys = ", ".join(sorted(known))
+                self._problem(below + key, f"unknown key{did_you_mean(key, known)} Keys: {keys}")
             elif key in _CHOICES and value not in _CHOICES[key]:
                 self._problem(below + key, f"{show(value)}: expected one of {', '.join(_CHOICES[key])}")
         if len(self.problems) > before:

@@ -15,11 +15,11 @@ from rollouts.errors import ConfigError
 from rollouts.evaluation import Task
 from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_convert import to_constraints
-from rollouts.experiments.config_errors import nearest
 from rollouts.experiments.estimate import check_models
 from rollouts.experiments.job import Job, prepare
 from rollouts.experiments.judging import StudyGenerate
 from rollouts.experiments.loading import load_config
+from rollouts.experiments.near_names import did_you_mean
 from rollouts.experiments.sweep.cells import Cell
 from rollouts.experiments.sweep.config import SIMULATED, DataTable, Experiment
 from rollouts.experiments.sweep.methods import SEARCHES
@@ -49,8 +49,7 @@ class Subject:
                 raise ConfigError(f"methods.{name}.module_budgets: {error}") from None
         for name in self._first.task.endpoints:
             if name not in modules:
-                guess = nearest(name, modules)
-                hint = f"; did you mean {guess!r}?" if guess else ""
+                hint = did_you_mean(name, modules)
                 raise ConfigError(f"models.{name}: no such module{hint} There are: {', '.join(modules)}")
 
     def _check_models(self) -> None:
@@ -160,4 +159,4 @@ def _splits(samples: Sequence[Sample], data: DataTable, seed: int) -> Splits:
     given: dict[str, int | float] = data.model_dump(exclude_none=True)
     taken = sum(size if isinstance(size, int) else int(size * len(usable)) for size in given.values())
     sizes = {**auto_sizes(max(2, len(usable) - taken)), **given}
-    return Splits(**split(usable, sizes, seed=seed))
+    return Splits.of(split(usable, sizes, seed=seed))

@@ -6,9 +6,12 @@ candidate on one sample. A selector is asked for cells and told their results; i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+
+from rollouts.errors import ConfigError
 
 Candidate = tuple[int, ...]
 """One level per factor."""
@@ -22,13 +25,33 @@ def _all_feasible(_: Candidate) -> bool:
 class Space:
     """The search space: levels per factor, the number of samples, the start, and which candidates are allowed.
 
-    A candidate may stop being feasible while the search runs; then nothing more is asked for it. The start never does.
+    A candidate may stop being feasible while the search runs; then nothing more is asked for it, and it is not
+    recommended. The start never does.
     """
 
     levels: tuple[int, ...]
     samples: int
     start: Candidate
     feasible: Callable[[Candidate], bool] = _all_feasible
+
+    def __post_init__(self) -> None:
+        if not self.levels or min(self.levels) < 1:
+            raise ConfigError(f"levels = {self.levels}: every factor needs at least one level, a space one factor")
+        if self.samples < 0:
+            raise ConfigError(f"samples = {self.samples}: must not be negative")
+        if not self._holds(self.start):
+            raise ConfigError(f"start = {self.start}: not in the space of {self.levels} levels")
+
+    def _holds(self, candidate: Candidate) -> bool:
+        return len(candidate) == len(self.levels) and all(
+            0 <= level < n for level, n in zip(candidate, self.levels, strict=True)
+        )
+
+    def check(self, results: Iterable[Result]) -> None:
+        """Raises ConfigError when a result is of a cell outside the space."""
+        for cell in (result.cell for result in results):
+            if not self._holds(cell.candidate) or not 0 <= cell.sample < self.samples:
+                raise ConfigError(f"{cell} is not in the space of {self.levels} levels and {self.samples} samples")
 
     def with_level(self, factor: int) -> Space:
         """The space with one more level of a factor; its index is the last."""
@@ -52,6 +75,11 @@ class Result:
     score: float | None
     missing: bool = False
 
+    @property
+    def usable(self) -> float | None:
+        """The score; None when it failed, and one that is not finite is a failure."""
+        return self.score if self.score is not None and math.isfinite(self.score) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
@@ -73,17 +101,22 @@ class Selector(Protocol):
     """Decides which cells to evaluate next. Deterministic: the same seed, asks and tells give the same cells."""
 
     def ask(self, n: int) -> list[Cell]:
-        """About `n` new cells, those of one candidate side by side. A selector that works in trials may return somewhat
-        more, to keep a trial together. An empty list says that nothing is left to ask, or nothing before the results
-        under way are told; with no results under way it is over."""
+        """About `n` new cells, those of one candidate side by side; none when `n` is 0. A selector that works in trials
+        may return somewhat more, to keep a trial together. An empty list says that nothing is left to ask, or nothing
+        before the results under way are told; with no results under way it is over."""
         ...
 
     def tell(self, results: Sequence[Result]) -> None:
-        """Results of asked cells, in any portion and order."""
+        """Results of asked cells, in any portion and order.
+
+        A missing cell is given back: it may be asked for again, and does not count towards the budget. Of several
+        results of a cell the first counts; one that comes after the cell was given back counts as if it had not been.
+        Raises ConfigError, and takes nothing in, when one is of a cell outside the space; so does `record`.
+        """
         ...
 
     def record(self, results: Sequence[Result]) -> None:
-        """Results that were not asked for, such as the start's scores on all samples."""
+        """Results that were not asked for, such as the start's scores on all samples; missing ones say nothing."""
         ...
 
     def unseen(self, candidate: Candidate) -> list[int]:
@@ -95,11 +128,11 @@ class Selector(Protocol):
         ...
 
     def ranking(self) -> list[Recommendation]:
-        """All tried candidates, best first."""
+        """All tried candidates, the allowed ones first, best first. When nothing but ties was seen the start leads."""
         ...
 
     def recommend(self) -> Recommendation:
-        """The first of `ranking`; the start when nothing was tried."""
+        """The first of `ranking`; the start when nothing that is allowed was tried."""
         ...
 
     def should_stop(self) -> bool:

@@ -21,6 +21,17 @@ def unravel(index: int, levels: Sequence[int]) -> Candidate:
     return tuple(reversed(out))
 
 
+def scattered(levels: Sequence[int], rng: random.Random) -> Iterator[Candidate]:
+    """Up to `ENUMERABLE` distinct candidates from all over the space: every so-many-th from a random one on."""
+    total = math.prod(levels)
+    index, stride = rng.randrange(total), 0
+    while math.gcd(stride, total) > 1:
+        stride = rng.randrange(1, total)
+    for _ in range(min(total, ENUMERABLE)):
+        yield unravel(index, levels)
+        index = (index + stride) % total
+
+
 def draw_candidates(space: Space, count: int, rng: random.Random) -> list[Candidate]:
     """Up to `count` distinct allowed candidates: the start, when it is allowed, then random ones.
 

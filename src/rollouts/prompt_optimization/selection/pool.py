@@ -10,7 +10,7 @@ import numpy as np
 
 from rollouts.prompt_optimization.selection.base import Candidate, Space
 from rollouts.prompt_optimization.selection.cells import Bools, Floats, Ints
-from rollouts.prompt_optimization.selection.draws import ENUMERABLE, unravel
+from rollouts.prompt_optimization.selection.draws import ENUMERABLE, draw_candidates, unravel
 
 WORKING = 1200
 _CELLS = 20_000_000
@@ -37,8 +37,7 @@ class Pool:
         if self.whole:
             self.add(unravel(index, space.levels) for index in range(total))
         else:
-            self.add([space.start])
-            self.add(self.random_candidate() for _ in range(WORKING - 1))
+            self.add(dict.fromkeys([space.start, *draw_candidates(space, WORKING, rng)]))
 
     def _fits(self) -> bool:
         total = math.prod(self.space.levels)
@@ -60,10 +59,11 @@ class Pool:
         self.tie = np.concatenate([self.tie, [self._rng.random() for _ in range(n)]])
         self._taken = np.concatenate([self._taken, np.zeros((n, self.space.samples), dtype=bool)])
 
-    def replace_unasked(self, candidates: Iterable[Candidate]) -> None:
-        """Puts new candidates in the place of rows that nothing was asked for; the start stays."""
+    def replace_unasked(self, candidates: Iterable[Candidate], *, keep: Iterable[int] = ()) -> None:
+        """Puts new candidates in the place of rows that nothing was asked for; the start and those to `keep` stay."""
         new = [candidate for candidate in dict.fromkeys(candidates) if candidate not in self.row]
-        free = [int(row) for row in np.flatnonzero(self.asked == 0) if self.candidate(row) != self.space.start]
+        stay = {self.row[self.space.start], *keep}
+        free = [int(row) for row in np.flatnonzero(self.asked == 0) if int(row) not in stay]
         for row, candidate in zip(self._rng.sample(free, min(len(free), len(new))), new, strict=False):
             del self.row[self.candidate(row)]
             self.row[candidate] = row
@@ -90,6 +90,10 @@ class Pool:
             return False
         self._count(row, sample, 1)
         return True
+
+    def taken(self, row: int, sample: int) -> bool:
+        """Whether a cell is taken."""
+        return bool(self._taken[row, sample])
 
     def release(self, row: int, sample: int) -> None:
         """Makes a taken cell free again."""

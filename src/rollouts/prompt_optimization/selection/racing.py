@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Sequence
 
@@ -18,13 +19,13 @@ from rollouts.prompt_optimization.selection.table import reached
 
 # Found by replay on real and made-up tables (docs/selection.md); none of them is sharp.
 _DESIGN = 32
-_FIRST_LOOK = 2
 _BONUS = 0.5
 _HEAD_START = 1.0
 _GROWTH, _MOST_AT_ONCE = 0.15, 32
 _STEEP, _FLATTER, _FLATTER_AFTER, _FLATTEST = 1.25, 0.12, 1000, 0.5
 _RENEW_EVERY, _RENEWED = 200, 300
 _STOP_EVERY = 128
+_SWEEPS, _NEWS, _SETTLED = 10, 0.1, 1e-3
 _Z = 1.96
 
 
@@ -46,6 +47,7 @@ class RacingSelector:
         self._renewed = 0
         self._tested = 0
         self._stopped = ""
+        self._seen = (math.inf, -math.inf)
 
     @property
     def space(self) -> Space:
@@ -53,8 +55,8 @@ class RacingSelector:
         return self._pool.space
 
     def _design(self) -> list[tuple[int, int]]:
-        """The first cells: candidates in which every factor's levels occur evenly, each on samples of its own."""
-        columns = []
+        """The first cells: candidates in which every factor's levels occur evenly, each on a sample of its own."""
+        columns, samples = [], len(self._order)
         for n in self.space.levels:
             column: list[int] = []
             while len(column) < _DESIGN:
@@ -62,10 +64,8 @@ class RacingSelector:
             columns.append(column[:_DESIGN])
         candidates = dict.fromkeys([self.space.start, *zip(*columns, strict=True)])
         self._pool.add(candidates)
-        each = min(self.settings.together, _FIRST_LOOK)
-        rows = [row for row in (self._pool.row[c] for c in candidates) if self._pool.allowed(row)][: _DESIGN // each]
-        queue = [row for row in rows for _ in range(each)] if len(self._order) else []
-        return [(row, int(self._order[i % len(self._order)])) for i, row in enumerate(queue)]
+        rows = [row for row in (self._pool.row[c] for c in candidates) if self._pool.allowed(row)] if samples else []
+        return [(row, int(self._order[i % samples])) for i, row in enumerate(rows[:_DESIGN])]
 
     def ask(self, n: int) -> list[Cell]:
         room = min(n, self._left)
@@ -137,7 +137,7 @@ class RacingSelector:
         return [int(sample) for sample in free[np.argsort(-value, kind="stable")[:count]]]
 
     def _learn(self) -> None:
-        """One sweep of the model when there are new scores, and new members for a working pool."""
+        """The model with what was told since, and new members for a working pool."""
         if self._log.results > self._fitted or len(self._model.theta) < len(self._pool.grid):
             self._model = self._current()
             self._fitted, self._view = self._log.results, None
@@ -146,9 +146,15 @@ class RacingSelector:
             self._renew()
 
     def _fit(self, model: FactorModel) -> None:
+        """One sweep for a few new scores; more, until the estimates stand still, for many at once."""
         rows, samples, scores = self._log.scored()
-        scale = self.settings.high - self.settings.low
-        model.fit(self._pool.grid, rows, samples, (scores - self.settings.low) / scale)
+        scaled = (scores - self.settings.low) / (self.settings.high - self.settings.low)
+        many = self._log.results - self._fitted > _NEWS * self._log.results
+        for _ in range(_SWEEPS if many else 1):
+            before = model.theta
+            model.fit(self._pool.grid, rows, samples, scaled)
+            if len(before) == len(model.theta) and np.abs(model.theta - before).max(initial=0.0) < _SETTLED:
+                break
 
     def _renew(self) -> None:
         """Posterior draws of each factor's best level take the place of candidates that were never asked for."""
@@ -159,7 +165,7 @@ class RacingSelector:
             ]
             for f in self._model.factors
         ]
-        self._pool.replace_unasked(zip(*draws, strict=True))
+        self._pool.replace_unasked(zip(*draws, strict=True), keep=[row for row, _ in self._queue])
         self._fit(self._model)
         self._view = None
 
@@ -176,22 +182,30 @@ class RacingSelector:
         return self._view[1]
 
     def tell(self, results: Sequence[Result]) -> None:
-        for result in results:
-            row, sample = self._pool.row[result.cell.candidate], result.cell.sample
-            if result.missing:
-                self._pool.release(row, sample)
-                self._left += 1
-            else:
-                self._log.fill(row, sample, result.score)
-
-    def record(self, results: Sequence[Result]) -> None:
+        self.space.check(results)
         self._pool.add(result.cell.candidate for result in results)
         for result in results:
             row, sample = self._pool.row[result.cell.candidate], result.cell.sample
-            if not result.missing and self._pool.take(row, sample):
-                self._log.open(row, sample)
             if not result.missing:
-                self._log.fill(row, sample, result.score)
+                self._left -= self._pool.take(row, sample)  # it was given back as missing, and came after all
+                self._enter(row, sample, result.usable)
+            elif self._pool.taken(row, sample) and not self._log.answered(row, sample):
+                self._pool.release(row, sample)
+                self._left += 1
+
+    def _enter(self, row: int, sample: int, score: float | None) -> None:
+        self._log.open(row, sample)
+        if self._log.fill(row, sample, score) and score is not None:
+            self._seen = (min(self._seen[0], score), max(self._seen[1], score))
+
+    def record(self, results: Sequence[Result]) -> None:
+        self.space.check(results)
+        self._pool.add(result.cell.candidate for result in results)
+        for result in results:
+            row, sample = self._pool.row[result.cell.candidate], result.cell.sample
+            if not result.missing:
+                self._pool.take(row, sample)
+                self._enter(row, sample, result.usable)
 
     def unseen(self, candidate: Candidate) -> list[int]:
         every = np.arange(self.space.samples)
@@ -206,42 +220,71 @@ class RacingSelector:
             best[factor] = level
             others = (list(self._pool.random_candidate()) for _ in range(_RENEWED // 10))
             self._pool.add([tuple(best)])
-            self._pool.replace_unasked((*c[:factor], level, *c[factor + 1 :]) for c in others)
-        self._fitted, self._view = -1, None
+            self._pool.replace_unasked(
+                ((*c[:factor], level, *c[factor + 1 :]) for c in others), keep=[row for row, _ in self._queue]
+            )
+        self._fitted, self._view, self._stopped = -1, None, ""
         return level
 
     def ranking(self) -> list[Recommendation]:
-        model = self._current()
-        entries = [self._entry(model, int(row)) for row in np.flatnonzero(model.counts)]
-        start = self.space.start
-        return sorted(entries, key=lambda r: (-round(r.estimate, 12), -r.n, r.candidate != start, r.candidate))
+        model, pool = self._current(), self._pool
+        rows = [int(row) for row in np.flatnonzero(model.counts)]
+        rows.sort(key=lambda row: (not pool.allowed(row), *self._place(model, row)))
+        return [self._entry(model, row) for row in rows]
+
+    def _place(self, model: FactorModel, row: int) -> tuple[object, ...]:
+        """The key by which rows are ranked. When all scores are the same nothing is known, and the start leads."""
+        start = self._pool.row[self.space.start]
+        same = self._seen[0] == self._seen[1]
+        estimate = -round(float(model.theta[row]), 12)
+        return (same and row != start, estimate, -int(model.counts[row]), row != start, self._pool.candidate(row))
 
     def recommend(self) -> Recommendation:
         model = self._current()
-        tried = np.flatnonzero(model.counts)
-        if not len(tried):
-            return self._entry(model, self._pool.row[self.space.start])
-        top = tried[np.round(model.theta[tried], 12) >= np.round(model.theta[tried].max(), 12)]
-        entries = [self._entry(model, int(row)) for row in top]
-        start = self.space.start
-        return min(entries, key=lambda r: (-r.n, r.candidate != start, r.candidate))
+        return self._entry(model, self._incumbent(model))
+
+    def _incumbent(self, model: FactorModel) -> int:
+        """The first allowed row of the ranking; the start when none was tried."""
+        tried = (model.counts > 0) & ~self._pool.barred
+        while tried.any():
+            top = np.flatnonzero(tried & (model.theta >= model.theta[tried].max() - 1e-9))
+            if self._seen[0] == self._seen[1]:
+                top = np.flatnonzero(tried)
+            allowed = [row for row in map(int, top) if self._pool.allowed(row)]
+            if allowed:
+                return min(allowed, key=lambda row: self._place(model, row))
+            tried[top] = False
+        return self._pool.row[self.space.start]
 
     def _entry(self, model: FactorModel, row: int) -> Recommendation:
-        estimate, mean, half = model.theta[row], model.means[row], _Z * np.sqrt(model.variance[row])
-        n = int(model.counts[row])
-        low, scale = self.settings.low, self.settings.high - self.settings.low
-        values = (estimate, mean if n else estimate, max(0.0, estimate - half), min(1.0, estimate + half))
-        estimate, mean, lower, upper = (low + scale * float(value) for value in values)
-        return Recommendation(
-            candidate=self._pool.candidate(row), estimate=estimate, mean=mean, low=lower, high=upper, n=n
+        estimate, half, n = float(model.theta[row]), _Z * math.sqrt(model.variance[row]), int(model.counts[row])
+        mean = float(model.means[row]) if n else estimate
+        settings, scale = self.settings, self.settings.high - self.settings.low
+        estimate, mean, low, high = (
+            settings.low + scale * value for value in (estimate, mean, estimate - half, estimate + half)
         )
+        return Recommendation(
+            candidate=self._pool.candidate(row),
+            estimate=estimate,
+            mean=mean,
+            low=min(estimate, max(low, self._range[0])),
+            high=max(estimate, min(high, self._range[1])),
+            n=n,
+        )
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        """The range of scores as far as it is known beforehand, widened by what was seen."""
+        return min(self.settings.low, self._seen[0]), max(self.settings.high, self._seen[1])
 
     def should_stop(self) -> bool:
         return bool(self.why_stopped())
 
     def why_stopped(self) -> str:
         if not self._stopped:
-            self._stopped = reached(self.settings.target, self.recommend(), self.space) or self._settled()
+            low, high = self._range
+            best, target = self.recommend(), self.settings.target
+            self._stopped = reached(target, best, self.space, low=low, high=high) or self._settled()
         return self._stopped
 
     def _settled(self) -> str:
@@ -254,6 +297,7 @@ class RacingSelector:
         chance = chance_within(
             model,
             self._pool.grid,
+            self._incumbent(model),
             ~self._pool.barred,
             epsilon / (self.settings.high - self.settings.low),
             np.random.default_rng(seed),

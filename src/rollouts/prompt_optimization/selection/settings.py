@@ -13,7 +13,7 @@ class SelectorSettings:
 
     budget: the most cells that may be asked for in all (those that come back missing are given back, those recorded do
     not count); without one, `trials` x `minibatch` for the selectors that do not work in trials. target: stop when the
-    incumbent's interval lies above this score, from at least 30 samples or all there are.
+    incumbent's interval lies above this score and its plain scores prove it, from at least 30 samples or all there are.
 
     trials, minibatch, full_every, patience (`random` and `tpe`): `trials` of `minibatch` cells each; a full evaluation
     of the best partly evaluated candidate after every `full_every` trials (0: never); stop after `patience` trials
@@ -21,8 +21,9 @@ class SelectorSettings:
 
     together (`racing`): a candidate gets at least so many cells at once where there is room: calls that follow each
     other with the same prompt are cheaper. epsilon, delta (`racing`): stop when the incumbent is within `epsilon` of
-    the best with a chance of at least 1 - `delta`; with `epsilon` None it never stops for that. low, high (`racing`):
-    the range of scores; scores outside do no harm beyond a worse start, `epsilon` is in the scores' own unit.
+    the best with a chance of at least 1 - `delta`; with `epsilon` None it never stops for that. low, high: the
+    range of scores as far as it is known, for the unit of the race and for intervals; widened by what is seen, scores
+    outside do no harm beyond a worse start. `epsilon` is in the scores' own unit.
     """
 
     seed: int = 0

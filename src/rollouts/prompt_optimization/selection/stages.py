@@ -6,13 +6,14 @@ is for the subclass to say. The field is drawn once, an `ARM_COST`th of the budg
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
 from rollouts.prompt_optimization.selection.draws import draw_candidates
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
-from rollouts.prompt_optimization.selection.table import ScoreTable, reached
+from rollouts.prompt_optimization.selection.table import ScoreTable
 
 ARM_COST = 16
 
@@ -22,7 +23,7 @@ class StageSelector:
 
     def __init__(self, space: Space, settings: SelectorSettings) -> None:
         self.space, self.settings = space, settings
-        self.table = ScoreTable(space)
+        self.table = ScoreTable(space, settings.low, settings.high)
         self.rng = random.Random(f"rollouts-selector-{settings.seed}")
         self.order = self.rng.sample(range(space.samples), space.samples)
         self.alive = draw_candidates(space, max(2, settings.cells // ARM_COST), self.rng)
@@ -30,17 +31,17 @@ class StageSelector:
         self._left = settings.cells
         self._goal, self._depth = 0.0, 0
         self._queue: list[Cell] = []
-        self._open: set[Cell] = set()
         self._begin_stage()
 
     def ask(self, n: int) -> list[Cell]:
+        if min(n, self._left) <= 0:
+            return []
         self._drop_infeasible()
-        while not self._queue and not self._open and self._end_stage():
+        while not self._queue and not self.table.open and self._end_stage():
             self._begin_stage()
-        cells = self._queue[: max(1, min(n, self._left))] if self._left else []
+        cells = self._queue[: min(n, self._left)]
         del self._queue[: len(cells)]
         self._left -= len(cells)
-        self._open.update(cells)
         for cell in cells:
             self.table.take(cell)
         return cells
@@ -54,11 +55,12 @@ class StageSelector:
     def _begin_stage(self) -> None:
         self._goal = max(1.0, self._goal + self._step())
         self._depth = min(self.space.samples, int(self._goal + 1e-9))
-        self._queue = [Cell(c, s) for c in self.alive for s in self.table.free_samples(c, self.order[: self._depth])]
+        samples = self.order[: self._depth]
+        self._queue = [Cell(c, sample) for c in self.alive for sample in self.table.free_samples(c, samples)]
 
     def _end_stage(self) -> bool:
         """Lets the worst leave; False when there is nothing more to find out."""
-        if not self._left or not self.alive or self._depth >= self.space.samples:
+        if not self.alive or self._depth >= self.space.samples:
             return False
         keep = self._keep() if len(self.alive) > 1 else 1
         ranked = self._ranked()
@@ -76,10 +78,11 @@ class StageSelector:
             for sample, score in own.items():
                 sums[sample] += score
                 counts[sample] += 1
-        advantage = {}
+        usual = [total / max(1, count) for total, count in zip(sums, counts, strict=True)]
+        advantage = dict.fromkeys(self.alive, -math.inf)
         for candidate, own in zip(self.alive, scores, strict=True):
-            gaps = [own[sample] - sums[sample] / counts[sample] for sample in sorted(own)]
-            advantage[candidate] = sum(gaps) / len(gaps) if gaps else float("-inf")
+            if own:
+                advantage[candidate] = math.fsum(score - usual[sample] for sample, score in own.items()) / len(own)
         return sorted(self.alive, key=lambda c: (-round(advantage[c], 12), c != self.space.start, c))
 
     def _step(self) -> float:
@@ -93,24 +96,29 @@ class StageSelector:
     @property
     def _payable(self) -> int:
         """What is left of the budget when all survivors have reached the depth of this stage."""
-        behind = sum(len(self.table.free_samples(c, self.order[: self._depth])) for c in self.alive)
+        samples = self.order[: self._depth]
+        behind = sum(len(self.table.free_samples(candidate, samples)) for candidate in self.alive)
         return max(0, self._left - behind)
 
     def tell(self, results: Sequence[Result]) -> None:
-        for result in results:
-            self.table.add(result)
-            self._open.discard(result.cell)
-            if result.missing:
-                self._left += 1
-                if result.cell.candidate in self.alive:
-                    self._queue.append(result.cell)
-                    self._queue.sort(key=lambda cell: self.alive.index(cell.candidate))
+        self.space.check(results)
+        back = [self.table.tell(result) for result in results]
+        if any(back):
+            self._left += sum(back)
+            self._queue += [result.cell for result, count in zip(results, back, strict=True) if count > 0]
+            self._tidy()
 
     def record(self, results: Sequence[Result]) -> None:
+        self.space.check(results)
         for result in results:
-            self.table.add(result)
-        known = {result.cell for result in results if not result.missing}
-        self._queue = [cell for cell in self._queue if cell not in known]
+            self.table.record(result)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Puts what was given back with the rest of its candidate, and takes out what is known by now."""
+        place = {candidate: i for i, candidate in enumerate(self.alive)}
+        free = [cell for cell in self._queue if cell.candidate in place and self.table.is_free(cell)]
+        self._queue = sorted(free, key=lambda cell: place[cell.candidate])
 
     def unseen(self, candidate: Candidate) -> list[int]:
         return self.table.free_samples(candidate, range(self.space.samples))
@@ -129,15 +137,21 @@ class StageSelector:
 
     def ranking(self) -> list[Recommendation]:
         """Survivors by their advantage, then the others, the last to leave first."""
+        return [self.table.estimate(candidate) for candidate in self._tried()]
+
+    def _tried(self) -> list[Candidate]:
         order = dict.fromkeys([*self._ranked(), *self._rejected, *self.table.scores])
-        return [self.table.estimate(candidate) for candidate in order if self.table.scores.get(candidate)]
+        tried = [candidate for candidate in order if candidate in self.table.scores]
+        return sorted(tried, key=lambda candidate: not self.space.feasible(candidate))
 
     def recommend(self) -> Recommendation:
-        ranking = self.ranking()
-        return ranking[0] if ranking else self.table.estimate(self.space.start)
+        best = next(filter(self.space.feasible, self._tried()), self.space.start)
+        return self.table.estimate(best)
 
     def should_stop(self) -> bool:
         return bool(self.why_stopped())
 
     def why_stopped(self) -> str:
-        return reached(self.settings.target, self.recommend(), self.space)
+        if self.settings.target is None:
+            return ""
+        return self.table.reached(self.settings.target, self.recommend())

@@ -12,11 +12,12 @@ _RIVALS = 1000
 _INFLATION = 1.1
 
 
-def chance_within(model: FactorModel, grid: Ints, allowed: Bools, epsilon: float, rng: np.random.Generator) -> float:
-    """The share of joint posterior draws in which no candidate is more than `epsilon` above the incumbent."""
-    tried = np.where(model.counts > 0, model.theta, -np.inf)
-    incumbent = int(tried.argmax())
+def chance_within(
+    model: FactorModel, grid: Ints, incumbent: int, allowed: Bools, epsilon: float, rng: np.random.Generator
+) -> float:
+    """The share of joint posterior draws in which no allowed candidate is more than `epsilon` above the incumbent."""
     hope = np.where(allowed, model.theta + 3 * np.sqrt(model.variance), -np.inf)
+    hope[incumbent] = -np.inf
     rivals = np.argsort(-hope, kind="stable")[:_RIVALS]
     rows = np.concatenate([[incumbent], rivals[np.isfinite(hope[rivals])]])
     drift = np.zeros((_DRAWS, len(rows)))

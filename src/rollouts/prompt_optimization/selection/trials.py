@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
-from rollouts.prompt_optimization.selection.draws import ENUMERABLE, unravel
+from rollouts.prompt_optimization.selection.draws import scattered
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
-from rollouts.prompt_optimization.selection.table import ScoreTable, reached
+from rollouts.prompt_optimization.selection.table import ScoreTable
+
+_DRAWS = 64
 
 
 @dataclass(slots=True)
@@ -33,13 +35,13 @@ class TrialSelector:
 
     def __init__(self, space: Space, settings: SelectorSettings) -> None:
         self.space, self.settings = space, settings
-        self.table = ScoreTable(space)
+        self.table = ScoreTable(space, settings.low, settings.high)
         self.rng = random.Random(f"rollouts-selector-{settings.seed}")
         self.trials_asked = 0
         self.trials_told = 0
         self._open: list[Trial] = []
         self._full_due = False
-        self._best: tuple[float, int] = (float("-inf"), 0)
+        self._best: tuple[float, int, Candidate] = (float("-inf"), 0, space.start)
         self._left = math.inf if settings.budget is None else settings.budget
 
     def ask(self, n: int) -> list[Cell]:
@@ -85,14 +87,14 @@ class TrialSelector:
         return None
 
     def tell(self, results: Sequence[Result]) -> None:
+        self.space.check(results)
         for result in results:
-            self.table.add(result)
+            self._left += self.table.tell(result)
             for trial in self._open:
                 if trial.candidate == result.cell.candidate and result.cell.sample in trial.waiting:
                     trial.waiting.discard(result.cell.sample)
-                    self._left += result.missing
-                    if result.score is not None:
-                        trial.scores.append(result.score)
+                    if not result.missing and result.usable is not None:
+                        trial.scores.append(result.usable)
                     break
         self._close_trials()
 
@@ -103,13 +105,14 @@ class TrialSelector:
             if not trial.full:
                 self.trials_told += 1
                 self._learn(trial)
-            best = self.table.recommend()
-            if best.estimate > self._best[0] + 1e-9:
-                self._best = (best.estimate, self.trials_told)
+            best, (record, _, holder) = self.table.recommend(), self._best
+            if best.estimate > record + 1e-9 or not self.space.feasible(holder):
+                self._best = (best.estimate, self.trials_told, best.candidate)
 
     def record(self, results: Sequence[Result]) -> None:
+        self.space.check(results)
         for result in results:
-            self.table.add(result)
+            self.table.record(result)
 
     def unseen(self, candidate: Candidate) -> list[int]:
         return self.table.free_samples(candidate, range(self.space.samples))
@@ -131,24 +134,21 @@ class TrialSelector:
         patience = self.settings.patience
         if patience is not None and self.trials_told - self._best[1] >= patience:
             return f"{patience} trials brought no better candidate"
-        return reached(self.settings.target, self.recommend(), self.space)
+        if self.settings.target is None:
+            return ""
+        return self.table.reached(self.settings.target, self.recommend())
 
     def usable(self, candidate: Candidate) -> bool:
         """Allowed, and with samples left."""
         return self.space.feasible(candidate) and not self.table.exhausted(candidate)
 
     def any_usable(self) -> Candidate | None:
-        """A random usable candidate: by draws first, then by looking through a random part of the space in order."""
-        levels = self.space.levels
-        for _ in range(64):
-            candidate = tuple(self.rng.randrange(n) for n in levels)
+        """A random usable candidate: by draws first, then by looking all over the space."""
+        for _ in range(_DRAWS):
+            candidate = tuple(self.rng.randrange(n) for n in self.space.levels)
             if self.usable(candidate):
                 return candidate
-        for offset in range(min(math.prod(levels), ENUMERABLE)):
-            candidate = unravel(offset, levels)
-            if self.usable(candidate):
-                return candidate
-        return None
+        return next(filter(self.usable, scattered(self.space.levels, self.rng)), None)
 
     def _choose(self) -> tuple[Candidate, object] | None:
         """The next trial's candidate and a mark for `_learn`; None when there is nothing left to try."""

@@ -25,9 +25,10 @@ _CAPS = {
 
 
 def progress(records: Sequence[RunRecord], palette: Palette, number: int) -> Figure | None:
-    """Best-so-far against spend: the mean over seeds with the band of its middle half."""
+    """Best-so-far against spend: the mean over seeds with the band of its middle half. None where no search has two
+    points: there is no way to be seen."""
     searched = [record for record in records if record.convergence.get("best")]
-    if not searched:
+    if not any(sum(value is not None for value in record.convergence["best"]) > 1 for record in searched):
         return None
     resource, unit, scale = _resource(searched)
     end = scale * max(amount or 0.0 for record in searched for amount in record.convergence[resource])
@@ -55,7 +56,7 @@ def progress(records: Sequence[RunRecord], palette: Palette, number: int) -> Fig
                 "y": _list(np.nanmean(seen, axis=0)),
                 "name": method,
                 "legendgroup": method,
-                "mode": "lines",
+                "mode": "lines" if len(x) > 1 else "lines+markers",  # a line through one point is not to be seen
                 "line": {"color": colour, "width": 2.5, "shape": "hv"},
                 "hovertemplate": f"{method}: %{{y:.3f}} at %{{x:,.4~g}} {unit}<extra></extra>",
             }

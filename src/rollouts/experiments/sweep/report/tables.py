@@ -30,6 +30,7 @@ def method_table(table: Table, palette: Palette) -> str:
         note = (
             f'<p class="caption">Differences are paired, against {escape(table.against.baseline)}, and p-values those '
             "of a paired permutation test, corrected by Holm. Intervals are of 95 % and for one comparison alone. "
+            "Effect: the mean difference in standard deviations of the differences (Cohen's d, Hedges' correction). "
             "Rollouts, tokens and cost are those of a run, on average.</p>"
         )
     return _table(heads, lines) + note

@@ -1,0 +1,93 @@
+"""Searches of the size that MIPRO makes under a budget: `python -m benchmarks.selection.small [--tables DIR]`.
+
+Trials, minibatches and the race of the leaders are those of MIPRO's own plan for so many rollouts. Validation rows are
+drawn from a table; what a selector recommends is judged by its mean on the rows left over. Every line has the
+difference to the first of `--selectors` on the same draws, and its standard error, in percentage points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from benchmarks.selection.__main__ import world, worlds
+from benchmarks.selection.worlds import World
+from rollouts.prompt_optimization import MIPROConfig
+from rollouts.prompt_optimization.plan import Plan, make_plan
+from rollouts.prompt_optimization.selection import TRIAL_SELECTORS, Candidate, Cell, Result, Space, make_selector
+from rollouts.prompt_optimization.selection.finals import Finals
+from rollouts.prompt_optimization.selection.settings import SelectorSettings
+
+ROWS = 96
+UNDER_WAY = 24
+_TOGETHER = 4
+
+
+def plan_of(selector: str, rollouts: int) -> Plan:
+    """What MIPRO plans with as many training as validation rows and none for the final check."""
+    plan = make_plan(MIPROConfig(selector=selector), train=ROWS, val=ROWS, test=0, rollouts=rollouts)
+    return plan if selector in TRIAL_SELECTORS else plan.in_rounds(_TOGETHER)
+
+
+def search(name: str, table: World, rows: Sequence[int], plan: Plan, seed: int) -> Candidate:
+    """The candidate that a search on these rows ends with."""
+
+    def run(cells: Sequence[Cell]) -> list[Result]:
+        return [Result(cell, table.score(cell.candidate, rows[cell.sample])) for cell in cells]
+
+    trials = name in TRIAL_SELECTORS
+    settings = SelectorSettings(
+        seed=seed,
+        trials=plan.trials,
+        minibatch=plan.minibatch,
+        full_every=0,
+        budget=None if trials else plan.trials * plan.minibatch,
+        together=_TOGETHER,
+    )
+    selector = make_selector(name, Space(levels=table.levels, samples=len(rows), start=table.start), settings)
+    while not selector.should_stop() and (cells := selector.ask(UNDER_WAY)):
+        selector.tell(run(cells))
+    if not trials:
+        return selector.recommend().candidate
+    finals = Finals(selector, top_k=plan.top_k, budget=plan.finals)
+    while cells := finals.ask():
+        selector.record(run(cells))
+        finals.halve()
+    return next(entry.candidate for entry in selector.ranking() if entry.candidate in finals.alive)
+
+
+def held_out(name: str, table: World, rollouts: int, seed: int) -> float:
+    """Percentage of the rows left over that the found candidate answers; the draw depends on the seed alone."""
+    order = random.Random(seed).sample(range(table.samples), table.samples)
+    plan = plan_of(name, rollouts)
+    found = search(name, table, order[: plan.val], plan, seed)
+    return 100 * fmean(table.score(found, row) for row in order[ROWS:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=Path, help="a directory of NAME.json.gz")
+    parser.add_argument("--synthetic", action="store_true", help="made-up families, too")
+    parser.add_argument("--selectors", default="racing,tpe,random,successive_rejects")
+    parser.add_argument("--rollouts", default="250,750", help="budgets of whole runs")
+    parser.add_argument("--seeds", type=int, default=60)
+    options = parser.parse_args()
+    names = options.selectors.split(",")
+    for rollouts in map(int, options.rollouts.split(",")):
+        for table in worlds(options.tables, options.synthetic or options.tables is None):
+            drawn = world(options.tables, table)
+            scores = {n: [held_out(n, drawn, rollouts, seed) for seed in range(options.seeds)] for n in names}
+            for name in names:
+                gaps = [a - b for a, b in zip(scores[name], scores[names[0]], strict=True)]
+                error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
+                print(
+                    f"{rollouts} {table} {name}: {fmean(scores[name]):.1f} ({fmean(gaps):+.1f} ± {error:.1f})",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""`rollouts runs`: which run a name means, and what is said of one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rollouts.cli import failures
+from rollouts.store import RunRow, open_store
+from tests.cli.conftest import Cli
+from tests.cli.test_optimize import Provider
+
+
+def row(name: str, **changes: Any) -> RunRow:
+    values = {"id": name, "method": "mipro", "status": "done", "created_at": 1.0, "config": {}, **changes}
+    return RunRow(**values)
+
+
+def keep(cli: Cli, *rows: RunRow) -> None:
+    store = open_store(cli.folder / "s.db")
+    for one in rows:
+        store.create_run(one)
+    store.close()
+
+
+def test_latest_means_the_newest_search_where_only_a_search_will_do(cli: Cli, provider: Provider) -> None:
+    provider()
+    found = cli("optimize", cli.job, "--json").json["run_id"]
+    scored = cli("evaluate", cli.job, "--json").json["run_id"]
+    assert cli("runs", "diff", "latest", "--json").json == cli("runs", "diff", found, "--json").json
+    assert cli("runs", "export", "latest").out == cli("runs", "export", found).out
+    assert f"run {found} divided no trials" in cli("runs", "bottleneck", "latest").err
+    assert cli("runs", "show", "latest", "--json").json["run_id"] == scored
+    for command in ("diff", "bottleneck"):
+        refused = cli("runs", command, scored)
+        assert refused.code == failures.USAGE
+        assert refused.err.rstrip().endswith("; name a run of rollouts optimize")
+
+
+def test_latest_without_any_search(cli: Cli) -> None:
+    keep(cli, row("e1", method="evaluate"))
+    for command in ("diff", "bottleneck", "export"):
+        answer = cli("runs", command, "latest", "--store", "s.db")
+        assert answer.code == failures.USAGE
+        assert "rollouts optimize" in answer.err
+
+
+def test_a_run_that_nobody_works_on_is_unfinished(cli: Cli) -> None:
+    keep(cli, row("killed", status="running"), row("alive", status="running"), row("over"))
+    worker = open_store(cli.folder / "s.db")
+    worker.lock_run("alive")
+    place = ("--store", "s.db", "--json")
+    try:
+        listed = cli("runs", "list", *place).json["runs"]
+        assert {run["run_id"]: run["status"] for run in listed} == {
+            "killed": "unfinished",
+            "alive": "running",
+            "over": "done",
+        }
+        for status, name in (("unfinished", "killed"), ("running", "alive"), ("done", "over")):
+            some = cli("runs", "list", "--status", status, "--limit", "1", *place).json["runs"]
+            assert [run["run_id"] for run in some] == [name]
+        assert cli("runs", "show", "killed", *place).json["status"] == "unfinished"
+    finally:
+        worker.close()
+    store = open_store(cli.folder / "s.db")
+    store.lock_run("killed")  # to look is not to take
+    assert store.run("killed").status == "running"
+    store.close()
+
+
+def test_statuses_that_there_are(cli: Cli) -> None:
+    keep(cli, row("r1"))
+    answer = cli("runs", "list", "--status", "foo", "--store", "s.db")
+    assert answer.code == failures.USAGE
+    assert "--status foo: there are running, unfinished, done, stopped and failed" in answer.err
+    assert cli("runs", "list", "--status", "failed", "--store", "s.db").out == "no run is failed\n"
+
+
+def test_an_evaluation_shows_its_score_and_no_settings_of_a_search(cli: Cli, provider: Provider) -> None:
+    provider()
+    found = cli("evaluate", cli.job, "--json").json
+    shown = cli("runs", "show", found["run_id"]).out
+    assert f"Score: {found['score']['mean']:.3f} (95 %: " in shown
+    assert "trials:" not in shown
+    refused = cli("runs", "show", found["run_id"], "--rollouts", "--program", "zzz")
+    assert refused.code == failures.USAGE
+    assert "no rollout of a program 'zzz'" in refused.err
+
+
+def test_trials_of_a_race_have_no_total_and_no_race_of_leaders(cli: Cli, provider: Provider) -> None:
+    provider()
+    shown = cli("optimize", cli.job).out
+    events = cli("runs", "show", "latest", "--events", "--json").json["events"]
+    (plan,) = [event["data"] for event in events if event["kind"] == "plan"]
+    assert (plan["raced"], plan["finals"]) == (True, 0), json.dumps(plan)
+    assert "round 1 score" in shown
+    assert "trial 1" not in shown
+    assert "phase validate" not in shown
+    assert "phase test" in shown
+
+
+def test_train_says_what_a_job_with_a_data_set_is_for(cli: Cli) -> None:
+    answer = cli("train", cli.job)
+    assert answer.code == failures.USAGE
+    assert "train needs `task_app_url`; for a job with a data set use rollouts optimize" in answer.err

@@ -1,0 +1,40 @@
+"""What a result says beside its verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rollouts.prompt_optimization import MIPROConfig, Study, finish
+
+from .worlds import START, World
+
+FULL = MIPROConfig(num_trials=25, num_candidates=12, max_labeled_demos=16, minibatch_size=15)
+
+
+@pytest.mark.parametrize(("stopped", "notes"), [(False, ()), (True, ("alike",))])
+async def test_no_remark_doubts_a_gain_that_is_shown(
+    monkeypatch: pytest.MonkeyPatch, stopped: bool, notes: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(finish, "remarks", lambda *_, **__: ("alike",))
+    world = World()
+    result = await world.run(FULL, on_start=lambda study: study.stop("at once") if stopped else None)
+    assert result.verdict is not None
+    assert (result.verdict.decision == "ship") is (not notes)
+    assert result.notes == notes
+    assert [data["notes"] for data in world.of("headroom")] == [list(notes)]
+
+
+async def test_a_final_check_that_did_not_run_is_not_told_as_one_of_no_samples() -> None:
+    studies: list[Study] = []
+
+    def listen(kind: str, data: Any) -> None:
+        if kind == "phase" and data["phase"] == "test":
+            studies[0].stop("the user asked")
+
+    result = await World().run(FULL, listeners=(listen,), on_start=studies.append)
+    assert result.best_template.digest != START.digest
+    assert result.verdict is not None
+    assert (result.verdict.decision, result.verdict.n) == ("undecided", 0)
+    assert result.verdict.reason == "the final check did not run"
