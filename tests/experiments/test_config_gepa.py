@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from rollouts.agents import AgentLimits
-from rollouts.errors import ConfigError
+from rollouts.errors import ConfigError, DataError
 from rollouts.experiments.config_convert import to_budget, to_constraints, to_dataset, to_module_models, to_proposer
 from rollouts.experiments.config_docs import config_json_schema, config_markdown
 from rollouts.experiments.config_gepa import GepaTable
@@ -401,3 +401,10 @@ def test_a_frozen_text_is_watched_where_it_can_be_lost() -> None:
             "Keep B.",
         )
     assert gepa_settings(gepa(initial_prompt=prompt).config)["frozen_spans"] == ("Keep A.",)
+
+
+def test_a_row_without_a_value_for_a_placeholder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": null, "label": "y"}\n')
+    config = parse_config(base(dataset={"path": "rows.jsonl", "ground_truth": "label"}), base_dir=tmp_path).config
+    with pytest.raises(DataError, match=r"rows.jsonl.*line 2.*text"):
+        load_splits(to_dataset(config, tmp_path), 0, frozenset({"text"}))

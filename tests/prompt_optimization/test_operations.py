@@ -19,7 +19,7 @@ from rollouts.prompt_optimization import (
     propose_instructions,
     run_mipro,
 )
-from rollouts.prompt_optimization.splits import split_dataset
+from rollouts.prompt_optimization.splits import Splits, split_dataset
 from rollouts.store import MemoryStore
 from rollouts.testing import MockProvider, ScriptedLLM
 
@@ -214,3 +214,13 @@ def test_rows_that_repeat_a_later_split_are_left_out_and_counted() -> None:
     assert any("train rows were left out" in note for note in splits.notes)
     with pytest.raises(DataError, match="give it rows of its own"):
         split_dataset(template, rows, MIPROConfig(train_seeds=(0, 1), val_seeds=(2,), test_seeds=(12, 13)))
+
+
+@pytest.mark.parametrize(
+    ("user", "columns", "words"),
+    [("Say it.", ["text"], r"put a placeholder into it: \{text\}"), ("{my-text}", ["my-text"], r"write \{my_text\}")],
+)
+def test_a_prompt_that_shows_nothing_of_a_row_is_refused(user: str, columns: list[str], words: str) -> None:
+    samples = [Sample(id=str(n), inputs=dict.fromkeys(columns, f"row {n}"), ground_truth="a") for n in range(4)]
+    with pytest.raises(TemplateError, match=words):
+        Splits(train=samples, val=samples).check(PromptTemplate(system="Name it.", user_template=user))

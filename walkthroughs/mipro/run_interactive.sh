@@ -15,8 +15,8 @@ TEXT
 search_settings() {
     cat <<'TOML'
 [prompt_learning.mipro]
-num_iterations = 10  # at most; the budget may pay for fewer
-top_k = 2            # leaders that meet at the end
+num_iterations = 10  # size of the search; the budget may pay for less
+top_k = 2            # finalists that it keeps rollouts for
 
 num_bootstrap_seeds = 3          # groups of training samples that instructions are written from
 num_instructions_per_module = 4  # for each of them

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from rollouts.agents import AgentLimits
-from rollouts.datasets import DatasetSpec, auto_sizes, load, split, usable_rows
+from rollouts.datasets import auto_sizes, load, split, usable_rows
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, Sample, ScoreFn
 from rollouts.environments import make_environment_factory
 from rollouts.errors import ConfigError, RunNotFound
@@ -94,7 +95,7 @@ def prepare(
     job = loaded.config
     make_importable(job, loaded.base_dir)
     start = to_start(job) if remote is None else remote.start
-    data = load_splits(to_dataset(job, loaded.base_dir), job.seed) if remote is None else remote.data
+    data = remote.data if remote else load_splits(to_dataset(job, loaded.base_dir), job.seed, start.placeholders)
     data.check(start)
     named, generate = to_judge(job), StudyGenerate()
     judge = None if named is None else resolve(named)
@@ -150,16 +151,20 @@ def _environment(job: JobConfig) -> EnvironmentFactory | None:
     return None if table is None else make_environment_factory(table.name, **table.options)
 
 
-def load_splits(plan: DatasetPlan, seed: int) -> Splits:
-    """Reads the files and divides the rows; parts with a file of their own take their rows from there."""
+def load_splits(plan: DatasetPlan, seed: int, placeholders: frozenset[str] = frozenset()) -> Splits:
+    """Reads the files and divides the rows; parts with a file of their own take their rows from there.
+
+    No row may lack a value for one of the `placeholders` that is a column.
+    """
+    read = partial(load, placeholders=placeholders, data_dir=plan.data_dir)
     if plan.rows:
-        return _by_number(plan, seed)
+        return _by_number(plan, seed, read(plan.pool))
     parts: dict[str, list[Sample]] = {}
     for name, spec in plan.own.items():
-        rows = _load(spec, plan)
+        rows = read(spec)
         size = plan.sizes.get(name, len(rows))
         parts[name] = split(rows, {name: size}, seed=seed, stratify=plan.stratify)[name]
-    pool = _load(plan.pool, plan)
+    pool = read(plan.pool)
     wanted = [name for name in _PARTS if name not in parts]
     sizes = {name: plan.sizes[name] for name in wanted if name in plan.sizes}
     usable = len(usable_rows(pool))
@@ -174,9 +179,8 @@ def load_splits(plan: DatasetPlan, seed: int) -> Splits:
     return Splits.of(parts).apart()
 
 
-def _by_number(plan: DatasetPlan, seed: int) -> Splits:
+def _by_number(plan: DatasetPlan, seed: int, pool: Sequence[Sample]) -> Splits:
     """Rows by their numbers; test rows that are not named are drawn from those that are left."""
-    pool = _load(plan.pool, plan)
     owners: dict[int, str] = {}
     for part, numbers in plan.rows.items():
         for number in numbers:
@@ -191,10 +195,6 @@ def _by_number(plan: DatasetPlan, seed: int) -> Splits:
         size = plan.sizes.get("test", 1.0)
         parts["test"] = split(rest, {"test": size}, seed=seed, stratify=plan.stratify)["test"] if rest and size else []
     return Splits.of(parts).apart()
-
-
-def _load(spec: DatasetSpec, plan: DatasetPlan) -> list[Sample]:
-    return load(spec, data_dir=plan.data_dir)
 
 
 def resumable(store: Store, job: Job, run_id: str | None) -> RunRow:

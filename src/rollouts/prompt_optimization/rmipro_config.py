@@ -14,8 +14,9 @@ _SOURCES: tuple[TextSource, ...] = ("propose", "reflect")
 
 @dataclass(frozen=True, kw_only=True)
 class RMIPROConfig(MIPROConfig):
-    """r-MIPRO hyperparameters. Rows, demonstrations, texts, verdict, `seed`, `target_score` and `max_concurrent` as in
-    `MIPROConfig`; its `selector`, `full_eval_every` and `proposal_rounds` do not apply.
+    """r-MIPRO hyperparameters. Rows, demonstrations, texts, verdict, `seed` and `max_concurrent` as in `MIPROConfig`;
+    its `selector`, `full_eval_every` and `proposal_rounds` do not apply. target_score: the search stops when the
+    incumbent's mean on 20 validation rows, or all, is at least this.
 
     scheduler: how rounds are divided among the modules (`rollouts.prompt_optimization.scheduling`): "adaptive",
     "uniform", "round_robin", "ucb" or "thompson". num_candidates: texts to write for each text of each module at most;

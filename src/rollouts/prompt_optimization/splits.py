@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rollouts.datasets import apart, auto_sizes, samples_from_dicts, split, usable_rows
 from rollouts.dtypes import Program, PromptTemplate, Sample, as_program, check_placeholders, run_single
-from rollouts.errors import ConfigError, DataError
+from rollouts.errors import ConfigError, DataError, TemplateError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,24 @@ def check_inputs(program: Program, samples: Sequence[Sample]) -> None:
     A run function of the user's own may fill templates from elsewhere: their placeholders cannot be checked here.
     """
     if len(program.modules) == 1 and program.run is run_single:
+        if not program.placeholders:
+            raise TemplateError(_shows_nothing(program.template, samples))
         for sample in samples:
             check_placeholders(program.template, list(sample.inputs))
+
+
+def _shows_nothing(template: PromptTemplate, samples: Sequence[Sample]) -> str:
+    names = list(dict.fromkeys(name for sample in samples[:1] for name in sample.inputs))
+    text = f"{template.system}\n{template.user_template}"
+    odd = next((name for name in names if f"{{{name}}}" in text), None)
+    if odd is None:
+        shown = ", ".join(f"{{{name}}}" for name in names if name.isidentifier()) or "{name}"
+        return f"the prompt shows nothing of a row, so all would get one answer; put a placeholder into it: {shown}"
+    name = re.sub(r"\W", "_", odd)
+    return (
+        f"{{{odd}}} is no placeholder: a name has letters, digits and _ alone; write {{{name}}}, and "
+        f"inputs = {{ {name} = {odd!r} }}"
+    )
 
 
 class SplitSettings(Protocol):
