@@ -10,26 +10,27 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 
-from benchmarks.selection.__main__ import world, worlds
+from benchmarks.options import count, counts
+from benchmarks.selection.__main__ import folder, world, worlds
 from benchmarks.selection.worlds import World
-from rollouts.prompt_optimization import MIPROConfig
-from rollouts.prompt_optimization.plan import Plan, make_plan
-from rollouts.prompt_optimization.selection import TRIAL_SELECTORS, Candidate, Cell, Result, Space, make_selector
+from rollouts.dtypes import Sample
+from rollouts.prompt_optimization import MIPROConfig, Splits
+from rollouts.prompt_optimization.mipro import mipro_plan, selector_settings
+from rollouts.prompt_optimization.plan import Plan
+from rollouts.prompt_optimization.selection import Candidate, Cell, Result, Space, make_selector
 from rollouts.prompt_optimization.selection.finals import Finals
-from rollouts.prompt_optimization.selection.settings import SelectorSettings
 
 ROWS = 96
+SLOTS = 2
 UNDER_WAY = 24
-_TOGETHER = 4
 
 
 def plan_of(selector: str, rollouts: int) -> Plan:
     """What MIPRO plans with as many training as validation rows and none for the final check."""
-    plan = make_plan(MIPROConfig(selector=selector), train=ROWS, val=ROWS, test=0, rollouts=rollouts)
-    return plan if selector in TRIAL_SELECTORS else plan.in_rounds(_TOGETHER)
+    rows = [Sample(id="", inputs={}, ground_truth="")] * ROWS
+    return mipro_plan(MIPROConfig(selector=selector), Splits(train=rows, val=rows), rollouts, SLOTS)
 
 
 def search(name: str, table: World, rows: Sequence[int], plan: Plan, seed: int) -> Candidate:
@@ -38,19 +39,11 @@ def search(name: str, table: World, rows: Sequence[int], plan: Plan, seed: int) 
     def run(cells: Sequence[Cell]) -> list[Result]:
         return [Result(cell, table.score(cell.candidate, rows[cell.sample])) for cell in cells]
 
-    trials = name in TRIAL_SELECTORS
-    settings = SelectorSettings(
-        seed=seed,
-        trials=plan.trials,
-        minibatch=plan.minibatch,
-        full_every=0,
-        budget=None if trials else plan.trials * plan.minibatch,
-        together=_TOGETHER,
-    )
+    settings = selector_settings(MIPROConfig(selector=name, seed=seed), plan)
     selector = make_selector(name, Space(levels=table.levels, samples=len(rows), start=table.start), settings)
     while not selector.should_stop() and (cells := selector.ask(UNDER_WAY)):
         selector.tell(run(cells))
-    if not trials:
+    if plan.raced:
         return selector.recommend().candidate
     finals = Finals(selector, top_k=plan.top_k, budget=plan.finals)
     while cells := finals.ask():
@@ -69,14 +62,14 @@ def held_out(name: str, table: World, rollouts: int, seed: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", type=Path, help="a directory of NAME.json.gz")
+    parser.add_argument("--tables", type=folder, help="a directory of NAME.json.gz")
     parser.add_argument("--synthetic", action="store_true", help="made-up families, too")
     parser.add_argument("--selectors", default="racing,tpe,random,successive_rejects")
-    parser.add_argument("--rollouts", default="250,750", help="budgets of whole runs")
-    parser.add_argument("--seeds", type=int, default=60)
+    parser.add_argument("--rollouts", type=counts, default=(250, 750), help="budgets of whole runs")
+    parser.add_argument("--seeds", type=count, default=60)
     options = parser.parse_args()
     names = options.selectors.split(",")
-    for rollouts in map(int, options.rollouts.split(",")):
+    for rollouts in options.rollouts:
         for table in worlds(options.tables, options.synthetic or options.tables is None):
             drawn = world(options.tables, table)
             scores = {n: [held_out(n, drawn, rollouts, seed) for seed in range(options.seeds)] for n in names}

@@ -32,6 +32,8 @@ def import_object(path: str) -> Any:
         raise ConfigError(f"{path!r}: the module needs {missing.name!r}, which is not installed") from missing
     except (ImportError, SyntaxError, ValueError) as problem:
         raise ConfigError(f"{path!r}: the module can't be imported: {problem}") from problem
+    except SystemExit as problem:
+        raise ConfigError(f"{path!r}: the module tries to end the process on import: {problem!r}") from problem
     for part in attribute.split("."):
         if not hasattr(found, part):
             names = [name for name in dir(found) if not name.startswith("_")]

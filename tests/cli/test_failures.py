@@ -180,6 +180,15 @@ def test_the_password_of_the_store_is_never_shown(
     assert "s3cret" not in answer.out + answer.err
 
 
+def test_a_folder_used_again_holds_the_files_of_the_last_run_only(cli: Cli, provider: Provider) -> None:
+    provider()
+    folder = Path(cli("optimize", cli.job, "--json").json["files"]["best_prompt.json"]).parent
+    for name in ("bottleneck.json", "front.json", "mine.json"):
+        (folder / name).write_text("{}")
+    files = cli("optimize", cli.job, "--json").json["files"]
+    assert {path.name for path in folder.iterdir()} == {*files, "mine.json"}
+
+
 @pytest.mark.parametrize("value", ["float('nan')", "'good'", "None"])
 def test_metric_that_is_no_number(cli: Cli, provider: Provider, metrics: Callable[[str], None], value: str) -> None:
     provider()

@@ -104,6 +104,24 @@ async def test_stop_lets_nothing_start_and_lets_end_what_runs() -> None:
     assert llm.calls == 3
 
 
+async def test_what_fails_because_of_a_stop_is_missing_and_counts_against_nothing() -> None:
+    """A call that failed is not sent again once the run is to end."""
+
+    class Failing(Gated):
+        async def complete(self, request: Request) -> Response:
+            await super().complete(request)
+            raise InvalidRequest("no")
+
+    llm = Failing()
+    ev = evaluator(llm, slots=10, limit=FailureLimit(share=0.1))
+    running = asyncio.create_task(ev.evaluate(cells(10)))
+    await settle()
+    ev.stop("the user asked")
+    llm.gate.set()
+    assert kinds(await running) == {"budget:BudgetExhausted": 10}
+    assert (llm.calls, ev.progress.failed, ev.ledger.spent.rollouts) == (10, 0, 0)
+
+
 async def test_known_rollouts_cost_nothing_and_are_linked(store: Store) -> None:
     first = evaluator(store=store, run_id="first")
     before = await first.evaluate(cells(6))

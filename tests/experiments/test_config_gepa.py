@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rollouts.experiments.config_docs import config_json_schema, config_markdown
 from rollouts.experiments.config_gepa import GepaTable
 from rollouts.experiments.config_keys import tables
 from rollouts.experiments.config_search import gepa_settings, mipro_settings
-from rollouts.experiments.job import load_splits, prepare
+from rollouts.experiments.job import Job, load_splits, prepare
 from rollouts.experiments.loading import LoadedConfig, load_config, parse_config
 from rollouts.prompt_optimization.configs import OBJECTIVES, GEPAConfig
 
@@ -312,6 +313,28 @@ def test_rows_that_cannot_be(rows: Path, table: dict[str, Any], said: str) -> No
     with pytest.raises(ConfigError) as caught:
         split_by(rows, **table)
     assert said in str(caught.value)
+
+
+def test_rows_that_no_answer_can_score_are_told_before_anything_is_paid(tmp_path: Path) -> None:
+    def job(*, wrong: int, **truth: str) -> Job:
+        counts: list[Any] = ["many" if n < wrong else n for n in range(30)]
+        lines = [{"text": f"row {n}"} | ({"count": counts[n]} if truth else {}) for n in range(30)]
+        (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        tables = base(
+            dataset={"path": "rows.jsonl", **truth},
+            initial_prompt={"user": "{text}"},
+            score={"metric": "numeric_match"},
+        )
+        return prepare(parse_config(tables, base_dir=tmp_path), {})
+
+    assert job(wrong=0, ground_truth="count").notes == ()
+    found = job(wrong=1, ground_truth="count")
+    (note,) = found.options.notes
+    assert re.match(r"1 of \d+ \w+ rows cannot be scored.*'many'.*holds no number", note)
+    assert note in found.notes
+    for wrong, truth, said in ((30, {"ground_truth": "count"}, "holds no number"), (0, {}, "no ground truth")):
+        with pytest.raises(DataError, match=rf"(\d+) of \1 train rows cannot be scored.*{said}"):
+            job(wrong=wrong, **truth)
 
 
 # --- tools and programs ----------------------------------------------------------------------------------------------

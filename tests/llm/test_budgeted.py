@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -21,6 +22,7 @@ from rollouts.errors import (
 )
 from rollouts.llm.budgeted import BudgetedClient, RunClock
 from rollouts.llm.clock import SystemClock
+from rollouts.llm.turns import Turns
 from rollouts.testing import FakeClock, ScriptedLLM
 
 PRICE = Price(input=Decimal(1), output=Decimal(4))
@@ -76,10 +78,71 @@ async def test_nothing_is_sent_that_might_not_fit() -> None:
     worst = llm.worst_case(REQUEST)
     ledger = Ledger(Budget(max_tokens=worst.tokens * 2 - 1))
     client = client_of(llm, ledger)
-    ledger.reserve(Spend(tokens=worst.tokens))
+    ledger.settle(ledger.reserve(worst), worst)
     with pytest.raises(BudgetExhausted, match="tokens"):
         await client.complete(REQUEST)
     assert llm.calls == 0
+
+
+@pytest.mark.parametrize("slots", [2, 5, 32])
+async def test_as_many_calls_are_paid_for_at_once_as_one_by_one(slots: int) -> None:
+    """What a call sets aside and does not take is no loss to those that come while it is out."""
+    clock = FakeClock()
+    llm = ScriptedLLM(lambda request: "a", latency_s=1, clock=clock, price=PRICE)
+    worst, took = llm.worst_case(REQUEST), (await ScriptedLLM(["a"]).complete(REQUEST)).usage.total_tokens
+    assert took < worst.tokens / 4
+    ledger = Ledger(Budget(max_tokens=worst.tokens + 39 * took))
+    turns = Turns()
+    clients = [client_of(llm, ledger, clock=clock, turns=turns) for _ in range(2)]
+    gate = asyncio.Semaphore(slots)
+
+    async def call(number: int) -> Response:
+        async with gate:
+            return await clients[number % 2].complete(REQUEST)
+
+    tasks = [asyncio.create_task(call(number)) for number in range(60)]
+    await clock.advance(100)
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(end, Response) for end in ends] == [True] * 40 + [False] * 20
+    assert all(isinstance(end, BudgetExhausted) for end in ends[40:])
+    assert ledger.spent.tokens == 40 * took
+
+
+async def test_a_small_call_does_not_pass_a_large_one_that_waits() -> None:
+    clock = FakeClock()
+    llm = ScriptedLLM(lambda request: "a", latency_s=1, clock=clock)
+    large = replace(REQUEST, messages=(Message("user", "question " * 300),))
+    ledger = Ledger(Budget(max_tokens=llm.worst_case(large).tokens + llm.worst_case(REQUEST).tokens - 1))
+    client = client_of(llm, ledger, clock=clock)
+    ends: list[str] = []
+
+    async def call(request: Request, name: str) -> None:
+        await client.complete(request)
+        ends.append(name)
+
+    requests = {"first": REQUEST, "large": large, "small": REQUEST}
+    tasks = [asyncio.create_task(call(request, name)) for name, request in requests.items()]
+    for after in (["first"], ["first", "large"], ["first", "large", "small"]):
+        await clock.advance(1)
+        assert ends == after
+    await asyncio.gather(*tasks)
+
+
+async def test_a_wait_ends_with_the_run_and_holds_nobody_up_that_comes_after() -> None:
+    clock = FakeClock()
+    llm = ScriptedLLM(lambda request: "a", latency_s=4, clock=clock)
+    ledger = Ledger(Budget(max_tokens=llm.worst_case(REQUEST).tokens * 2 - 1, max_seconds=8))
+    client = client_of(llm, ledger, clock=clock)
+    tasks = [asyncio.create_task(client.complete(REQUEST)) for _ in range(4)]
+    await clock.advance(1)
+    tasks[1].cancel()
+    await clock.advance(4)
+    assert [task.done() for task in tasks] == [True, True, False, False]
+    await clock.advance(20)
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(end) for end in ends] == [Response, asyncio.CancelledError, Response, BudgetExhausted]
+    assert ends[3].resource == "seconds"
+    assert ledger.committed == ledger.spent
 
 
 async def test_the_worst_case_is_held_while_the_call_is_out() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollouts.budget import Budget, Ledger
 from rollouts.dtypes import Endpoint, Message, Request
 from rollouts.errors import (
     AuthenticationFailed,
@@ -20,6 +21,7 @@ from rollouts.errors import (
     ProviderUnavailable,
     RateLimited,
 )
+from rollouts.llm.budgeted import RunClock
 from rollouts.llm.retry import RetryingClient, RetryPolicy
 from rollouts.testing import FakeClock, ScriptedLLM
 
@@ -117,6 +119,18 @@ async def test_a_cancelled_wait_sends_nothing() -> None:
     await clock.advance(10)
     assert task.cancelled()
     assert llm.calls == 1
+
+
+async def test_a_run_that_is_ending_sends_nothing_again_and_does_not_wait() -> None:
+    clock, llm, ledger = FakeClock(), ScriptedLLM([ProviderUnavailable("no"), "yes"]), Ledger(Budget())
+    run = RunClock(clock, ledger, 0.0)
+    client = RetryingClient(llm, RetryPolicy(), run, rng=Ceiling(), stopped=lambda: run.stopped)
+    task = asyncio.create_task(client.complete(REQUEST))
+    await clock.advance(0.1)
+    run.stop()
+    with pytest.raises(ProviderUnavailable, match="the run is ending") as caught:
+        await task
+    assert (llm.calls, clock.now(), caught.value.retryable) == (1, 0.1, False)
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.floats(0, 5), st.floats(0, 60))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from rollouts.prompt_optimization import MIPROConfig, Study, finish
+from rollouts.dtypes import Endpoint
+from rollouts.evaluation import Task
+from rollouts.prompt_optimization import MIPROConfig, Study, StudyOptions, finish, open_study
 
-from .worlds import START, World
+from .worlds import START, World, splits
 
 FULL = MIPROConfig(num_trials=25, num_candidates=12, max_labeled_demos=16, minibatch_size=15)
 
@@ -24,6 +27,23 @@ async def test_no_remark_doubts_a_gain_that_is_shown(
     assert (result.verdict.decision == "ship") is (not notes)
     assert result.notes == notes
     assert [data["notes"] for data in world.of("headroom")] == [list(notes)]
+
+
+async def test_what_is_known_of_the_data_beforehand_is_told_in_the_end() -> None:
+    result = await World().run(data=replace(splits(), notes=("3 rows were left out",)))
+    assert result.notes[0] == "3 rows were left out"
+
+
+@pytest.mark.parametrize(("model", "said"), [("a-model-nobody-lists", True), ("gpt-4.1-nano", False)])
+async def test_a_price_that_nobody_knows_is_no_price_of_nothing(
+    monkeypatch: pytest.MonkeyPatch, model: str, said: bool
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    task = Task(endpoint=Endpoint(provider="openai", model=model), score_fn=lambda *_: 0.0)
+    study = open_study(task, [], StudyOptions(notes=("of the data",)))
+    await study.close("done")
+    told = [f"the price of openai/{model} is not known: its calls count as $0"] if said else []
+    assert study.remarks == ["of the data", *told]
 
 
 async def test_a_final_check_that_did_not_run_is_not_told_as_one_of_no_samples() -> None:

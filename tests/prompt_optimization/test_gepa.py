@@ -13,6 +13,7 @@ from rollouts.dtypes import Price, PromptTemplate, Request, Sample, Trajectory
 from rollouts.errors import ConfigError, ProviderUnavailable
 from rollouts.prompt_optimization import GEPAConfig, Splits
 from rollouts.prompt_optimization.pareto import dominates
+from rollouts.store import MemoryStore
 
 from .methods import (
     BASE,
@@ -276,6 +277,16 @@ async def test_a_parent_without_mistakes_is_not_rewritten() -> None:
     assert result.best_template.system == BASE.system
     assert result.verdict is not None
     assert result.verdict.decision == "keep"
+
+
+async def test_a_run_that_finds_all_in_the_store_says_the_same() -> None:
+    store, verdicts = MemoryStore(), []
+    for _ in range(2):
+        world = RuleWorld(right=lambda system, asked: "yes")
+        result = await world.run(options={"store": store})
+        verdicts.append(result.verdict)
+    assert not world.llm.requests
+    assert verdicts[0] == verdicts[1]
 
 
 async def test_target_and_patience_end_the_search() -> None:

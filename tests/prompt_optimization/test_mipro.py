@@ -348,6 +348,17 @@ async def test_every_selector_runs(selector: str) -> None:
     assert result.best_template.score is not None
 
 
+@pytest.mark.parametrize("selector", ["racing", "successive_halving", "successive_rejects"])
+async def test_patience_ends_a_race(selector: str) -> None:
+    config = replace(FULL, selector=selector, patience=2)
+    whole, patient = World(), World()
+    await whole.run(replace(config, patience=None))
+    result = await patient.run(config)
+    assert "rollouts brought no better candidate" in result.stop_reason
+    assert patient.llm.calls < whole.llm.calls
+    assert int(result.stop_reason.split()[0]) >= 2 * config.minibatch_size
+
+
 async def test_the_target_ends_the_search() -> None:
     world = World()
     result = await world.run(replace(FULL, target_score=0.2, full_eval_every=1), budget=Budget(max_rollouts=3000))

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rollouts.budget import Budget
-from rollouts.dtypes import Endpoint, FewShotExample, Message, Metric, PromptTemplate, Request, Sample, Score
+from rollouts.dtypes import (
+    Agent,
+    Endpoint,
+    FewShotExample,
+    Message,
+    Metric,
+    Program,
+    PromptTemplate,
+    Request,
+    Sample,
+    Score,
+)
 from rollouts.errors import ConfigError, DataError, EvaluationError, InvalidRequest, TemplateError
 from rollouts.prompt_optimization import (
     MIPROConfig,
@@ -19,7 +31,7 @@ from rollouts.prompt_optimization import (
     propose_instructions,
     run_mipro,
 )
-from rollouts.prompt_optimization.splits import Splits, split_dataset
+from rollouts.prompt_optimization.splits import Splits, shown_inputs, split_dataset
 from rollouts.store import MemoryStore
 from rollouts.testing import MockProvider, ScriptedLLM
 
@@ -214,6 +226,23 @@ def test_rows_that_repeat_a_later_split_are_left_out_and_counted() -> None:
     assert any("train rows were left out" in note for note in splits.notes)
     with pytest.raises(DataError, match="give it rows of its own"):
         split_dataset(template, rows, MIPROConfig(train_seeds=(0, 1), val_seeds=(2,), test_seeds=(12, 13)))
+
+
+def test_rows_that_the_prompt_cannot_tell_apart_are_one_row() -> None:
+    rows = [{"text": f"row {n % 12}", "source": f"file {n}", "label": "a"} for n in range(36)]
+    template = PromptTemplate(system="Name it.", user_template="{text}")
+    splits = split_dataset(template, rows, MIPROConfig())
+    texts = [sample.inputs["text"] for part in (splits.train, splits.val, splits.test) for sample in part]
+    assert len(texts) == len(set(texts))
+    seeds = MIPROConfig(train_seeds=(0, 1), val_seeds=(13, 14), test_seeds=(26, 27))
+    named = split_dataset(template, rows, seeds)
+    assert [len(part) for part in (named.train, named.val, named.test)] == [1, 1, 2]
+    assert shown_inputs(template) == {"text"}
+    assert not shown_inputs(Program(modules={"main": template}, run=_reads_more)), "a function may read more"
+
+
+async def _reads_more(sample: Sample, agents: Mapping[str, Agent]) -> str:
+    return str(sample.inputs["source"])
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,24 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 
 from rollouts.store.codec import QUEUED, ROLLOUTS, Codec
-from rollouts.store.dialects import among_sql, insert_sql
+from rollouts.store.dialects import among_sql, insert_sql, without_password
 
 DIALECTS = [
     pytest.param(sqlite.dialect(paramstyle="qmark"), sqlite.insert, id="sqlite"),
     pytest.param(psycopg.dialect(paramstyle="format"), postgresql.insert, id="postgresql"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("folder/runs.db", "folder/runs.db"),
+        ("postgresql://me:s3cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host/db?user=me&password=s3cret", "postgresql://host/db?user=me"),
+    ],
+)
+def test_a_place_is_shown_without_its_password(place: str, shown: str) -> None:
+    assert without_password(place) == shown
 
 
 @pytest.mark.parametrize("size", [1, 2, 64])

@@ -47,6 +47,7 @@ class Ledger:
         self._limited = tuple((name, cap) for name, cap in self._caps.items() if cap is not None)
         self._spent: dict[str, int] = {name: getattr(start, name) for name in _RESOURCES}
         self._reserved: dict[str, int] = dict.fromkeys(_RESOURCES, 0)
+        self._largest: dict[str, int] = dict.fromkeys(_RESOURCES, 0)
         self._seconds = start.seconds
         # Lists in the order of `_RESOURCES`, then the seconds: added to at every call, where a Spend would be costly.
         self._phases: dict[str, list[Any]] = {}
@@ -62,12 +63,18 @@ class Ledger:
                 if committed + wanted > cap:
                     resource = "usd" if name == "micros" else name
                     raise BudgetExhausted(resource, cap=cap, committed=committed, wanted=wanted)
+                if wanted > self._largest[name] and phase.startswith("task"):
+                    self._largest[name] = wanted
         reserved = self._reserved
         reserved["micros"] += worst.micros
         reserved["tokens"] += worst.tokens
         reserved["calls"] += worst.calls
         reserved["rollouts"] += worst.rollouts
         return Reservation(worst, phase)
+
+    def may_pay(self, worst: Spend) -> bool:
+        """Whether `worst` would fit if all that is set aside now were given back."""
+        return all(self._spent[name] + getattr(worst, name) <= cap for name, cap in self._limited)
 
     def settle(self, reservation: Reservation, actual: Spend) -> None:
         """Replaces a reservation by what was really taken."""
@@ -113,6 +120,10 @@ class Ledger:
         """What is neither spent nor reserved of `micros`, `tokens`, `calls` or `rollouts`; None without a cap."""
         cap = self._caps[resource]
         return None if cap is None else max(0, cap - self._spent[resource] - self._reserved[resource])
+
+    def largest(self, resource: str) -> int:
+        """The most of a capped resource that was set aside at once for the task (phases `task...`); 0 without a cap."""
+        return self._largest[resource]
 
     def within(self, bound: Spend) -> bool:
         """Whether what is spent and reserved is at most `bound` in every resource but seconds."""

@@ -52,7 +52,7 @@ class ModuleAccount:
     def reserve(self, worst: Spend, seconds: float, *, phase: str) -> ModuleReservation | None:
         """Sets `worst` and up to `seconds` aside, or raises `BudgetExhausted`.
 
-        None says that the model time that is left is all set aside for calls under way: ask again when one of them was
+        None says that too much of what is left is set aside for calls under way: ask again when one of them is
         settled. Raises the error of a `commit` that failed.
         """
         granted = seconds
@@ -68,6 +68,8 @@ class ModuleAccount:
         try:
             inner = self.ledger.reserve(worst, phase=phase)
         except BudgetExhausted as error:
+            if self.ledger.may_pay(worst):
+                return None
             raise BudgetExhausted(
                 error.resource, cap=error.cap, committed=error.committed, wanted=error.wanted, module=self.name
             ) from None

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
-from sqlalchemy import make_url
 
 from rollouts.cli import failures, reports, words
 from rollouts.cli.checking import check
@@ -18,6 +17,7 @@ from rollouts.experiments.loading import LoadedConfig
 from rollouts.experiments.results import front_json
 from rollouts.prompt_optimization import OptimizationResult, Study, StudyOptions
 from rollouts.store import Store, open_store
+from rollouts.store.dialects import without_password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +132,5 @@ def result_json(result: OptimizationResult, study: Study, files: dict[str, str],
         },
         "rollouts": {"done": progress.done, "cached": progress.cached, "failed": progress.failed},
         "files": files,
-        "store": _without_password(store),
+        "store": without_password(store),
     }
-
-
-def _without_password(place: str) -> str:
-    return make_url(place).render_as_string(hide_password=True) if "://" in place else place

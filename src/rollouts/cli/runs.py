@@ -17,6 +17,7 @@ from rollouts.cli import failures, reports, words
 from rollouts.cli.lineage import lineage_table, trials_table
 from rollouts.cli.running import place_of_store
 from rollouts.errors import ConfigError, StoreError
+from rollouts.experiments.config_keys import ALGORITHMS
 from rollouts.experiments.export import (
     config_differences,
     prompt_diff,
@@ -31,7 +32,6 @@ from rollouts.store import RunRow, Store, open_store
 ROLLOUTS = "jsonl"
 RUNNING, UNFINISHED = "running", "unfinished"
 STATUSES = (RUNNING, UNFINISHED, "done", "stopped", "failed")
-_SEARCHES = ("mipro", "gepa", "rmipro")
 _PAGE = 100
 
 
@@ -58,7 +58,7 @@ def find_search(store: Store, name: str) -> RunRow:
     """`find`, but `latest` is the newest run of `rollouts optimize`. Raises ConfigError when there is none."""
     if name != "latest":
         return find(store, name)
-    newest = next((run for run in _all_runs(store) if run.method in _SEARCHES), None)
+    newest = next((run for run in _all_runs(store) if run.method in ALGORITHMS), None)
     if newest is None:
         raise ConfigError("no run searched for a prompt yet; start one with rollouts optimize")
     return newest
@@ -66,7 +66,7 @@ def find_search(store: Store, name: str) -> RunRow:
 
 def check_search(run: RunRow) -> None:
     """Raises ConfigError for a run that is none of `rollouts optimize`."""
-    if run.method not in _SEARCHES:
+    if run.method not in ALGORITHMS:
         raise ConfigError(f"run {run.id} did not search ({run.method}); name a run of rollouts optimize")
 
 
@@ -293,7 +293,7 @@ def _spend(run: RunRow) -> Spend:
 def _settings(run: RunRow) -> dict[str, Any]:
     job = run.config.get("prompt_learning", {})
     policy, data = job.get("policy", {}), job.get("dataset", {})
-    search = job.get(run.method, {}) if run.method in _SEARCHES else {}
+    search = job.get(run.method, {}) if run.method in ALGORITHMS else {}
     caps = job.get("termination_config", {})
     named = {
         "model": "/".join(part for part in (policy.get("provider"), policy.get("model")) if part),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rollouts.datasets.rounding import controlled_rounding
 from rollouts.datasets.spec import text_of
@@ -15,25 +15,30 @@ from rollouts.errors import ConfigError, DataError
 _SHOWN = 12
 
 
-def usable_rows(samples: Sequence[Sample]) -> list[Sample]:
+def usable_rows(samples: Sequence[Sample], shown: Collection[str] = ()) -> list[Sample]:
     """The rows that can go into a split (see `split`)."""
-    return [group[0] for group in same_inputs(samples) if not contradictory(group)]
+    return [group[0] for group in same_inputs(samples, shown) if not contradictory(group)]
 
 
 def split(
-    samples: Sequence[Sample], sizes: Mapping[str, int | float], seed: int = 0, stratify: bool = True
+    samples: Sequence[Sample],
+    sizes: Mapping[str, int | float],
+    seed: int = 0,
+    stratify: bool = True,
+    shown: Collection[str] = (),
 ) -> dict[str, list[Sample]]:
     """Shuffles `samples` and deals them out: name -> that many samples, in the order of `sizes`.
 
     A size is a number of rows (int) or a share of the usable rows (float from 0 to 1, rounded down); what is left is
     not used. Of rows with equal inputs (see `same_inputs`) the first is kept, so that no text is on two sides; where
-    their ground truths differ none is, because nobody can know the right one. `describe` reports both.
+    their ground truths differ none is, because nobody can know the right one. `describe` reports both. `shown` are the
+    inputs that the prompt shows (empty: all): rows that differ elsewhere are the same row to it.
 
     With `stratify`, and when the ground truths are labels (`label_counts`), each label's rows in each split are
     within 1 of its share, at the exact sizes. The result depends on `samples` in their order, `sizes` and `seed`
     alone. Raises ConfigError on a size that makes no sense, DataError when there are too few rows.
     """
-    usable = usable_rows(samples)
+    usable = usable_rows(samples, shown)
     counts = _row_counts(sizes, len(usable))
     labels = label_counts(usable) if stratify else None
     if sum(counts.values()) > len(usable):
@@ -120,13 +125,16 @@ def _too_few(counts: Mapping[str, int], rows: int, usable: int, labels: Mapping[
     return DataError(f"{message}; ask for smaller splits or add rows")
 
 
-def apart(parts: Mapping[str, Sequence[Sample]]) -> tuple[dict[str, list[Sample]], dict[str, int]]:
+def apart(
+    parts: Mapping[str, Sequence[Sample]], shown: Collection[str] = ()
+) -> tuple[dict[str, list[Sample]], dict[str, int]]:
     """Parts of a data set without rows that a later part has, too, by their inputs (see `same_inputs`), and how many
     were left out of each. With training, validation and test rows in this order no search sees what it is judged by."""
     seen: set[str] = set()
     kept: dict[str, list[Sample]] = {}
     for name in reversed([*parts]):
-        kept[name] = [sample for sample in parts[name] if inputs_key(sample) not in seen]
-        seen.update(map(inputs_key, kept[name]))
+        keyed = [(inputs_key(sample, shown), sample) for sample in parts[name]]
+        kept[name] = [sample for key, sample in keyed if key not in seen]
+        seen.update(key for key, _ in keyed)
     left_out = {name: len(rows) - len(kept[name]) for name, rows in parts.items() if len(rows) > len(kept[name])}
     return {name: kept[name] for name in parts}, left_out

@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -89,20 +89,22 @@ def label_counts(samples: Sequence[Sample]) -> dict[str, int] | None:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def same_inputs(samples: Iterable[Sample]) -> list[list[Sample]]:
+def same_inputs(samples: Iterable[Sample], shown: Collection[str] = ()) -> list[list[Sample]]:
     """Samples grouped by equal inputs, in order of first appearance.
 
-    Texts are compared without regard to case, Unicode form, and number of spaces.
+    Texts are compared without regard to case, Unicode form, and number of spaces. `shown` are the inputs that count,
+    those that a prompt shows; empty means all.
     """
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(inputs_key(sample), []).append(sample)
+        groups.setdefault(inputs_key(sample, shown), []).append(sample)
     return list(groups.values())
 
 
-def inputs_key(sample: Sample) -> str:
+def inputs_key(sample: Sample, shown: Collection[str] = ()) -> str:
     """The same for samples of equal inputs, as `same_inputs` compares them."""
-    return canonical_json([[name, _normal(sample.inputs[name])] for name in sorted(sample.inputs)])
+    names = sorted(sample.inputs.keys() & shown) or sorted(sample.inputs)
+    return canonical_json([[name, _normal(sample.inputs[name])] for name in names])
 
 
 def contradictory(group: Sequence[Sample]) -> bool:

@@ -55,8 +55,8 @@ class TerminationTable(Table):
     )
     patience: int | None = setting(
         None,
-        "With `tpe` and `random`: stop after so many trials without a better candidate. GEPA: after so many "
-        "generations; r-MIPRO: after so many trials.",
+        "Stop after so many trials without a better candidate; a race, where no other candidate came to lead for this "
+        "x `minibatch_size` rollouts. GEPA: after so many generations.",
         aliases=("max_trials_without_improvement",),
         shown="none",
         ge=1,

@@ -13,9 +13,9 @@ from rollouts.agents import AgentLimits
 from rollouts.datasets import auto_sizes, load, split, usable_rows
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, Sample, ScoreFn
 from rollouts.environments import make_environment_factory
-from rollouts.errors import ConfigError, RunNotFound
+from rollouts.errors import ConfigError, DataError, RunNotFound
 from rollouts.evaluation import Task
-from rollouts.evaluation.metrics import resolve_metric
+from rollouts.evaluation.metrics import BuiltIn, resolve_metric
 from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_convert import (
     DatasetPlan,
@@ -39,7 +39,7 @@ from rollouts.prompt_optimization.gepa import default_reflector, gepa
 from rollouts.prompt_optimization.mipro import default_proposers, mipro
 from rollouts.prompt_optimization.opening import closing, open_study
 from rollouts.prompt_optimization.rmipro import default_writers, rmipro
-from rollouts.prompt_optimization.splits import chosen_rows
+from rollouts.prompt_optimization.splits import chosen_rows, shown_inputs
 from rollouts.prompt_optimization.study import Study
 from rollouts.store import RunRow, Store
 
@@ -95,7 +95,9 @@ def prepare(
     job = loaded.config
     make_importable(job, loaded.base_dir)
     start = to_start(job) if remote is None else remote.start
-    data = remote.data if remote else load_splits(to_dataset(job, loaded.base_dir), job.seed, start.placeholders)
+    # An environment may read of a row what no prompt shows.
+    shown = shown_inputs(start) if job.environment is None else frozenset[str]()
+    data = remote.data if remote else load_splits(to_dataset(job, loaded.base_dir), job.seed, start.placeholders, shown)
     data.check(start)
     named, generate = to_judge(job), StudyGenerate()
     judge = None if named is None else resolve(named)
@@ -106,6 +108,8 @@ def prepare(
     endpoint = resolve(to_endpoint(job))
     proposer = resolve(to_proposer(job))
     slots = job.execution.slots
+    score_fn = resolve_metric(score["metric"], **options) if remote is None else remote.score_fn
+    notes = (*data.notes, *_unscored(data, score_fn, job.score.failure_share))
     return Job(
         config=loaded.resolved,
         start=start,
@@ -113,7 +117,7 @@ def prepare(
         task=Task(
             endpoint=endpoint,
             endpoints={name: resolve(model) for name, model in to_module_models(job).items()},
-            score_fn=resolve_metric(score["metric"], **options) if remote is None else remote.score_fn,
+            score_fn=score_fn,
             environment_factory=_environment(job),
             limits=AgentLimits() if job.environment is None else AgentLimits(**job.environment.limits.model_dump()),
             timeout_s=job.execution.rollout_timeout_s,
@@ -130,12 +134,29 @@ def prepare(
             config=loaded.resolved,
             name=job.name or "",
             method=job.algorithm,
+            notes=notes,
         ),
         store=job.execution.store or environment.get("ROLLOUTS_STORE") or DEFAULT_STORE,
         folder=Path(job.results_folder or "results"),
         generate=generate,
-        notes=(*loaded.notes, *data.notes),
+        notes=(*loaded.notes, *notes),
     )
+
+
+def _unscored(data: Splits, score_fn: ScoreFn, failure_share: float) -> list[str]:
+    """What to say of rows that the metric cannot score, whatever the answer. Raises DataError where they are more than
+    the share of failures at which a run is stopped."""
+    if not isinstance(score_fn, BuiltIn):
+        return []
+    notes = []
+    for part in _PARTS:
+        rows = getattr(data, part)
+        reasons = [reason for row in rows if (reason := score_fn.unscorable(row)) is not None]
+        if len(reasons) > failure_share * len(rows):
+            raise DataError(f"{len(reasons)} of {len(rows)} {part} rows cannot be scored: {reasons[0]}")
+        if reasons:
+            notes.append(f"{len(reasons)} of {len(rows)} {part} rows cannot be scored and will fail: {reasons[0]}")
+    return notes
 
 
 def _settings(job: JobConfig, start: Program) -> MIPROConfig | GEPAConfig:
@@ -151,23 +172,27 @@ def _environment(job: JobConfig) -> EnvironmentFactory | None:
     return None if table is None else make_environment_factory(table.name, **table.options)
 
 
-def load_splits(plan: DatasetPlan, seed: int, placeholders: frozenset[str] = frozenset()) -> Splits:
+def load_splits(
+    plan: DatasetPlan, seed: int, placeholders: frozenset[str] = frozenset(), shown: frozenset[str] = frozenset()
+) -> Splits:
     """Reads the files and divides the rows; parts with a file of their own take their rows from there.
 
-    No row may lack a value for one of the `placeholders` that is a column.
+    No row may lack a value for one of the `placeholders` that is a column, and no two splits have rows with the same
+    values of the inputs `shown` (empty: of all).
     """
     read = partial(load, placeholders=placeholders, data_dir=plan.data_dir)
+    divide = partial(split, seed=seed, stratify=plan.stratify, shown=shown)
     if plan.rows:
-        return _by_number(plan, seed, read(plan.pool))
+        return _by_number(plan, read(plan.pool), divide).apart(shown)
     parts: dict[str, list[Sample]] = {}
     for name, spec in plan.own.items():
         rows = read(spec)
         size = plan.sizes.get(name, len(rows))
-        parts[name] = split(rows, {name: size}, seed=seed, stratify=plan.stratify)[name]
+        parts[name] = divide(rows, {name: size})[name]
     pool = read(plan.pool)
     wanted = [name for name in _PARTS if name not in parts]
     sizes = {name: plan.sizes[name] for name in wanted if name in plan.sizes}
-    usable = len(usable_rows(pool))
+    usable = len(usable_rows(pool, shown))
     left = usable - sum(size if isinstance(size, int) else int(size * usable) for size in sizes.values())
     missing = [name for name in wanted if name not in sizes]
     if missing:
@@ -175,11 +200,11 @@ def load_splits(plan: DatasetPlan, seed: int, placeholders: frozenset[str] = fro
         spare = left if len(missing) == 1 and len(wanted) == 1 else None
         sizes |= {name: auto[name] if spare is None else spare for name in missing}
     ordered = {name: sizes[name] for name in wanted}
-    parts |= split(pool, ordered, seed=seed, stratify=plan.stratify)
-    return Splits.of(parts).apart()
+    parts |= divide(pool, ordered)
+    return Splits.of(parts).apart(shown)
 
 
-def _by_number(plan: DatasetPlan, seed: int, pool: Sequence[Sample]) -> Splits:
+def _by_number(plan: DatasetPlan, pool: Sequence[Sample], divide: Callable[..., dict[str, list[Sample]]]) -> Splits:
     """Rows by their numbers; test rows that are not named are drawn from those that are left."""
     owners: dict[int, str] = {}
     for part, numbers in plan.rows.items():
@@ -193,8 +218,8 @@ def _by_number(plan: DatasetPlan, seed: int, pool: Sequence[Sample]) -> Splits:
         named = {repr(pool[number].inputs) for number in owners}
         rest = [sample for sample in pool if repr(sample.inputs) not in named]
         size = plan.sizes.get("test", 1.0)
-        parts["test"] = split(rest, {"test": size}, seed=seed, stratify=plan.stratify)["test"] if rest and size else []
-    return Splits.of(parts).apart()
+        parts["test"] = divide(rest, {"test": size})["test"] if rest and size else []
+    return Splits.of(parts)
 
 
 def resumable(store: Store, job: Job, run_id: str | None) -> RunRow:

@@ -29,6 +29,7 @@ from rollouts.prompt_optimization import OptimizationResult, ScoredProgram
 from rollouts.prompt_optimization.saving import BEST_PROMPT, write_json
 
 FILES = (BEST_PROMPT, "score_history.json", "selected_demos.json", "job_metadata.json")
+_BOTTLENECK, _FRONT = "bottleneck.json", "front.json"
 _LIBRARIES = ("optuna", "aiohttp", "sqlalchemy", "genai-prices", "xllamacpp", "anthropic")
 
 
@@ -76,9 +77,9 @@ def contents_of(
         },
     }
     if rounds:
-        contents["bottleneck.json"] = {**result.details["bottleneck"], "rounds": list(rounds)}
+        contents[_BOTTLENECK] = {**result.details["bottleneck"], "rounds": list(rounds)}
     if len(result.front) > 1:
-        contents["front.json"] = [front_json(entry) | {"prompt": prompts_json(entry)} for entry in result.front]
+        contents[_FRONT] = [front_json(entry) | {"prompt": prompts_json(entry)} for entry in result.front]
     return contents
 
 
@@ -90,6 +91,8 @@ def write_results(folder: Path, contents: Mapping[str, Any], run_id: str) -> dic
         for name, content in contents.items():
             paths[name] = str(folder / name)
             write_json(folder / name, content)
+        for name in {_BOTTLENECK, _FRONT} - contents.keys():
+            (folder / name).unlink(missing_ok=True)  # an earlier run's would be taken for this one's
     except OSError as error:
         raise RolloutsError(
             f"the results cannot be written to {folder}: {error.strerror or error}; the run is kept in the store: make "

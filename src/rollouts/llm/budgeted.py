@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from rollouts.budget import Authorisation, Ledger, Spend
+from rollouts.budget import Authorisation, Ledger, Reservation, Spend
 from rollouts.dtypes import Request, Response
 from rollouts.errors import BudgetExhausted, CallTimeout, ProviderError
 from rollouts.llm.client import Provider
 from rollouts.llm.clock import Clock
+from rollouts.llm.turns import Turns
 
 
 class RunClock:
-    """The clock of one run in this process: no wait outlasts the run's cap on seconds.
+    """The clock of one run in this process: no wait outlasts the run's cap on seconds, or its `stop`.
 
     `started` is the time of `clock` at which this process began to work on the run.
     """
@@ -21,6 +22,8 @@ class RunClock:
     def __init__(self, clock: Clock, ledger: Ledger, started: float) -> None:
         self._clock, self._ledger, self._started = clock, ledger, started
         self._capped = ledger.budget.max_seconds is not None
+        self._sleeping: set[asyncio.Future[None]] = set()
+        self.stopped = False
 
     def now(self) -> float:
         """See `Clock.now`."""
@@ -33,7 +36,21 @@ class RunClock:
                 seconds = min(seconds, self.left() or 0.0)
             except BudgetExhausted:
                 seconds = 0.0
-        await self._clock.sleep(seconds)
+        if self.stopped:
+            return
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        self._sleeping.add(sleeping)
+        try:
+            await asyncio.wait((sleeping,))
+        finally:
+            self._sleeping.discard(sleeping)
+            sleeping.cancel()
+
+    def stop(self) -> None:
+        """Ends all waits, now and from now on: the run is to end."""
+        self.stopped = True
+        for sleeping in self._sleeping:
+            sleeping.cancel()
 
     def left(self) -> float | None:
         """Seconds the run may still last, None without a cap; raises BudgetExhausted when there are none."""
@@ -58,40 +75,56 @@ def taken_by_failure(error: BaseException, worst: Spend) -> Spend:
 class BudgetedClient:
     """Reserves the worst case of every attempt before it leaves and settles what it took when it is over.
 
+    An attempt that does not fit, but would if calls under way gave back what they do not need, waits for them. `turns`
+    is the line of all clients of `ledger`.
     An attempt that fails is settled by its error: one call and nothing else when it was certainly not billed; the
     worst case when it was or may have been, as after a timeout, a cancellation or an unknown error. An attempt is cut
     when the run's time is up. With an `authorisation` nothing leaves before its worst case is durably authorised.
     """
 
     def __init__(
-        self, inner: Provider, ledger: Ledger, clock: RunClock, *, authorisation: Authorisation | None = None
+        self,
+        inner: Provider,
+        ledger: Ledger,
+        clock: RunClock,
+        *,
+        turns: Turns | None = None,
+        authorisation: Authorisation | None = None,
     ) -> None:
         self._inner, self._ledger, self._clock, self._authorisation = inner, ledger, clock, authorisation
+        self._turns = turns or Turns()
 
     async def complete(self, request: Request) -> Response:
         """See `Client.complete`; raises BudgetExhausted, and the StoreError of an authorisation that failed."""
-        left = self._clock.left()
         worst = self._inner.worst_case(request)
-        ledger = self._ledger
-        reservation = ledger.reserve(worst, phase=request.phase)
-        if self._authorisation is not None:
-            try:
-                self._authorisation.cover(worst)
-            except BaseException:
-                ledger.release(reservation)
-                raise
-        started = self._clock.now()
+        reservation, left = await self._turns.wait(lambda: self._reserve(worst, request.phase))
+        started, taken = self._clock.now(), Spend()
         try:
-            response = await (self._inner.complete(request) if left is None else self._timed(request, left))
-        except BaseException as error:
-            ledger.settle(reservation, replace(taken_by_failure(error, worst), seconds=self._clock.now() - started))
-            raise
-        ledger.settle(reservation, taken_by(response, worst))
-        return response
+            if self._authorisation is not None:
+                self._authorisation.cover(worst)
+            try:
+                response = await (self._inner.complete(request) if left is None else self._timed(request, left))
+            except BaseException as error:
+                taken = replace(taken_by_failure(error, worst), seconds=self._clock.now() - started)
+                raise
+            taken = taken_by(response, worst)
+            return response
+        finally:
+            self._ledger.settle(reservation, taken)
+            self._turns.settled()
 
     async def close(self) -> None:
         """Closes `inner`."""
         await self._inner.close()
+
+    def _reserve(self, worst: Spend, phase: str) -> tuple[Reservation, float | None] | None:
+        left = self._clock.left()
+        try:
+            return self._ledger.reserve(worst, phase=phase), left
+        except BudgetExhausted:
+            if self._ledger.may_pay(worst):
+                return None
+            raise
 
     async def _timed(self, request: Request, left: float) -> Response:
         """The attempt may take its endpoint's `timeout_s`, or what is left. Providers go by the run's clock, the timer

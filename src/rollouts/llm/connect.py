@@ -4,7 +4,7 @@
 
 A cached answer spends nothing and waits for nothing. A retry queues, reserves and is counted again, so no attempt
 escapes the rate limit or the budget. The budget is the last to be asked: what it reserves leaves at once, and time
-spent waiting holds no money back. The latency cap is the innermost, so that no wait counts against it.
+spent waiting holds no money of the run back. The latency cap is the innermost, so that no wait counts against it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from rollouts.llm.pricing import price_of, require_price
 from rollouts.llm.rate_limit import ConcurrencyLimiter, RateLimitedClient
 from rollouts.llm.registry import spec_of
 from rollouts.llm.retry import OnRetry, RetryingClient, RetryPolicy
+from rollouts.llm.turns import Turns
 from rollouts.store.base import Store
+
+_RUN = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class CallContext:
     modules: Mapping[str, ModuleAccount] = field(default_factory=dict)
     run_clock: RunClock = field(init=False)
     authorisation: Authorisation | None = field(init=False)
+    turns: Mapping[str, Turns] = field(init=False)
 
     def __post_init__(self) -> None:
         authorisation = None
@@ -58,6 +62,7 @@ class CallContext:
             authorisation = Authorisation(self.ledger, self.authorise, headroom_calls=headroom, now=self.clock.now)
         object.__setattr__(self, "run_clock", RunClock(self.clock, self.ledger, self.clock.now()))
         object.__setattr__(self, "authorisation", authorisation)
+        object.__setattr__(self, "turns", {name: Turns() for name in (_RUN, *self.modules)})
 
 
 def connect(endpoint: Endpoint, context: CallContext) -> Client:
@@ -94,7 +99,14 @@ def provider_for(endpoint: Endpoint, context: CallContext) -> Provider:
 
 def wrap(provider: Provider, context: CallContext) -> Client:
     """A client around a provider that is there already. Closing it closes the provider."""
-    retrying = RetryingClient(metered(provider, context), context.retry, context.run_clock, on_retry=context.on_retry)
+    clock = context.run_clock
+    retrying = RetryingClient(
+        metered(provider, context),
+        context.retry,
+        clock,
+        on_retry=context.on_retry,
+        stopped=lambda: clock.stopped,
+    )
     return CachedClient(retrying, context.store, context.run_id)
 
 
@@ -102,9 +114,13 @@ def metered(provider: Provider, context: CallContext) -> Client:
     """What `wrap` makes without cache and retry: one attempt for every call, rate-limited and budgeted."""
     clock = context.run_clock
     budgeted: Client = BudgetedClient(
-        CappedProvider(provider), context.ledger, clock, authorisation=context.authorisation
+        CappedProvider(provider),
+        context.ledger,
+        clock,
+        turns=context.turns[_RUN],
+        authorisation=context.authorisation,
     )
     if context.modules:
-        budgeted = ModuleBudgetedClient(budgeted, provider, context.modules, clock)
+        budgeted = ModuleBudgetedClient(budgeted, provider, context.modules, clock, context.turns)
     limiter = ConcurrencyLimiter(context.slots, max_pause_s=context.retry.max_retry_after_s)
     return RateLimitedClient(budgeted, limiter, clock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,18 +12,26 @@ from rollouts.errors import BudgetExhausted, CallTimeout
 from rollouts.llm.budgeted import taken_by, taken_by_failure
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock
+from rollouts.llm.turns import Turns
 
 
 class ModuleBudgetedClient:
     """Reserves the worst case of a module's attempt in its account, then asks `inner`, which reserves it in the run's.
 
-    Attempts are settled as in `BudgetedClient`. Where model time is capped, an attempt may take its endpoint's
-    `timeout_s`, or what is left, and is cut then; it waits while all that is left is set aside for others.
+    Attempts wait and are settled as in `BudgetedClient`; `turns` has the line of each account, which all clients share.
+    Where model time is capped, an attempt may take its endpoint's `timeout_s`, or what is left, and is cut then.
     """
 
-    def __init__(self, inner: Client, provider: Provider, accounts: Mapping[str, ModuleAccount], clock: Clock) -> None:
+    def __init__(
+        self,
+        inner: Client,
+        provider: Provider,
+        accounts: Mapping[str, ModuleAccount],
+        clock: Clock,
+        turns: Mapping[str, Turns],
+    ) -> None:
         self._inner, self._provider, self._accounts, self._clock = inner, provider, accounts, clock
-        self._settled = {name: asyncio.Condition() for name in accounts}
+        self._turns = turns
 
     async def complete(self, request: Request) -> Response:
         """See `Client.complete`; raises BudgetExhausted, and the StoreError of an authorisation that failed."""
@@ -32,7 +39,8 @@ class ModuleBudgetedClient:
         if account is None:
             return await self._inner.complete(request)
         worst = self._provider.worst_case(request)
-        reservation = await self._reserve(account, request, worst)
+        turns = self._turns[account.name]
+        reservation = await turns.wait(lambda: account.reserve(worst, request.endpoint.timeout_s, phase=request.phase))
         started = self._clock.now()
         taken = worst
         try:
@@ -44,21 +52,11 @@ class ModuleBudgetedClient:
             raise
         finally:
             account.settle(reservation, taken)
-            async with self._settled[account.name]:
-                self._settled[account.name].notify_all()
+            turns.settled()
 
     async def close(self) -> None:
         """Closes `inner`."""
         await self._inner.close()
-
-    async def _reserve(self, account: ModuleAccount, request: Request, worst: Spend) -> ModuleReservation:
-        settled = self._settled[account.name]
-        async with settled:
-            while True:
-                found = account.reserve(worst, request.endpoint.timeout_s, phase=request.phase)
-                if found is not None:
-                    return found
-                await settled.wait()
 
     async def _timed(self, account: ModuleAccount, reservation: ModuleReservation, request: Request) -> Response:
         cap, endpoint = account.budget.max_seconds, request.endpoint

@@ -51,7 +51,8 @@ class RetryPolicy:
 class RetryingClient:
     """Sends a request again while its errors are `retryable` and `policy` allows it; other errors pass through.
 
-    An error that is given up on keeps its class, says why in its message, and is no longer `retryable`.
+    An error that is given up on keeps its class, says why in its message, and is no longer `retryable`. Nothing is sent
+    again once `stopped` says that the run is to end.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class RetryingClient:
         *,
         rng: random.Random | None = None,
         on_retry: OnRetry | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._inner, self._policy, self._clock = inner, policy, clock
-        self._rng, self._on_retry = rng or random.Random(), on_retry
+        self._rng, self._on_retry, self._stopped = rng or random.Random(), on_retry, stopped
 
     async def complete(self, request: Request) -> Response:
         """See `Client.complete`."""
@@ -83,6 +85,8 @@ class RetryingClient:
                 self._on_retry(request, failure, attempt, wait)
             waited += wait
             await self._clock.sleep(wait)
+            if self._stopped():
+                raise _final(failure, "not sent again: the run is ending")
 
     async def close(self) -> None:
         """Closes `inner`."""

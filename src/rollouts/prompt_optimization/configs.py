@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 from rollouts.dtypes import TEXT_PARTS, TextPart
 from rollouts.errors import ConfigError
-from rollouts.prompt_optimization.selection.registry import SELECTORS
+from rollouts.prompt_optimization.selection.registry import check_selector
 
 Objective = Literal["score", "cost", "latency", "length"]
 OBJECTIVES: tuple[Objective, ...] = ("score", "cost", "latency", "length")
@@ -32,8 +31,8 @@ class MIPROConfig:
     validation samples (0: only at the end). top_k (likewise): candidates that the race at the end narrows the field to.
     train_seeds, val_seeds, test_seeds: indices into the data set for demonstrations, search and the final check.
     bootstrap_threshold: the score from which a run counts as successful. target_score: the search stops once the best
-    candidate has 30 validation scores (or all) and the lower end of its interval is at this score. patience ("tpe",
-    "random"): it stops after so many trials without a better one.
+    candidate has 30 validation scores (or all) and the lower end of its interval is at this score. patience: it stops
+    after so many trials without a better one; the other selectors, after as many times `minibatch_size` rollouts.
     optimize: the texts that proposals rewrite, "system" and "user_template"; `optimize_instructions` turns them off.
     max_instruction_tokens: longer proposals are rejected. frozen_spans: texts of `system` that every proposal must keep
     word for word. min_effect, confidence: what the verdict asks for before it says `ship`. description: what the
@@ -80,10 +79,7 @@ class MIPROConfig:
             raise ConfigError("nothing to optimize: set optimize_instructions or optimize_demos to true")
         check_parts("MIPROConfig", self.optimize)
         check_verdict("MIPROConfig", self.confidence, self.min_effect)
-        if self.selector not in SELECTORS:
-            near = difflib.get_close_matches(self.selector, SELECTORS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"MIPROConfig.selector = {self.selector!r} (known: {', '.join(SELECTORS)}){hint}")
+        check_selector(self.selector, "MIPROConfig.selector =")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,15 +86,8 @@ async def gepa(
     selector = _race(space, pool, config)
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
-    checked = await final_check(
-        study,
-        start,
-        winner.program,
-        data.test,
-        check,
-        config,
-        tried=bool(history) and study.evaluator.progress.done > 0,
-    )
+    tried = bool(history) and any(member.scores for member in pool.members)
+    checked = await final_check(study, start, winner.program, data.test, check, config, tried=tried)
     population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
     population, front = with_objectives(study, population, data.val, config.objective)
     return result_of(study, start, population, winner, history, checked, val=data.val, front=front)

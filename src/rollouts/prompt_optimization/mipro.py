@@ -83,14 +83,15 @@ async def mipro(
     }
     space = ProgramSpace(start, _factors(start, targets, texts, demo_sets), study.fits, study.keeps)
     study.enter("search", instructions=space.levels("system"), demo_sets=space.levels("demos"))
-    selector = make_selector(config.selector, space.selection_space(len(data.val)), _settings(config, plan))
+    selector = make_selector(config.selector, space.selection_space(len(data.val)), selector_settings(config, plan))
     reproposal = Reproposal(
         rounds=config.proposal_rounds - 1,
         trials=plan.joining,
         propose=lambda tried, number: _texts(targets, proposers, config, tried, number),
         vary=lambda tried, number: _variants(space, pools, config, tried, number),
     )
-    history = await search(study, selector, space, data.val, baseline, plan, reproposal)
+    patience = None if config.patience is None or not plan.raced else config.patience * config.minibatch_size
+    history = await search(study, selector, space, data.val, baseline, plan, reproposal, patience)
 
     study.enter("validate")
     check.append(study.spawn(study.evaluate(cells_of(start, data.test[half:]), phase="test", priority=_FILLER)))
@@ -109,8 +110,7 @@ def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: i
     plan = make_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=rollouts)
     if config.selector in TRIAL_SELECTORS:
         return plan
-    cells = plan.trials * plan.minibatch + plan.finals
-    return plan.in_rounds(max(_TOGETHER, min(slots // 2, cells // _LEAST_ROUNDS)))
+    return plan.in_rounds(max(_TOGETHER, min(slots // 2, plan.searched // _LEAST_ROUNDS)))
 
 
 def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig) -> Program:
@@ -125,7 +125,8 @@ def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig
     return start.with_modules({name: start.template.replace(few_shot_examples=demos)}) if demos else start
 
 
-def _settings(config: MIPROConfig, plan: Plan) -> SelectorSettings:
+def selector_settings(config: MIPROConfig, plan: Plan) -> SelectorSettings:
+    """What the selector of a run is told: its share of the plan, and when to end."""
     return SelectorSettings(
         seed=config.seed,
         trials=plan.trials,

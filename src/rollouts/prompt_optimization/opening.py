@@ -16,6 +16,7 @@ from rollouts.errors import ConfigError
 from rollouts.evaluation import Evaluator, FailureLimit, Paid, Task
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.connect import CallContext, provider_for, wrap
+from rollouts.llm.pricing import price_of
 from rollouts.prompt_optimization.study import DEFAULT_SLOTS, Study, StudyOptions, authorised_json
 from rollouts.prompt_optimization.types import OptimizationResult
 from rollouts.store import open_store
@@ -53,7 +54,8 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
         context = CallContext(
             ledger, store=store, run_id=run.id, clock=clock, authorise=authorise, slots=slots, modules=accounts
         )
-        providers, clients = _connect((task.endpoint, *task.endpoints.values(), *others), options, context)
+        endpoints = (task.endpoint, *task.endpoints.values(), *others)
+        providers, clients = _connect(endpoints, options, context)
         evaluator = Evaluator(
             replace(task, constraints=options.constraints),
             clients,
@@ -78,6 +80,7 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
         store.update_run(run.id, status="failed", summary={"error": str(error)})
         store.unlock_run(run.id)
         raise
+    study.remarks += _unpriced([endpoint for endpoint in endpoints if endpoint.name not in options.providers])
     modules = {name: _budget_json(budget) for name, budget in options.module_budgets.items()}
     study.emit(
         "resumed" if options.resume else "started",
@@ -111,6 +114,11 @@ async def closing(study: Study, work: Coroutine[Any, Any, OptimizationResult]) -
         raise
     await study.close("stopped" if study.stopping else "done", result.details["summary"])
     return result
+
+
+def _unpriced(endpoints: Sequence[Endpoint]) -> list[str]:
+    names = sorted({endpoint.name for endpoint in endpoints if price_of(endpoint) is None})
+    return [f"the price of {', '.join(names)} is not known: its calls count as $0"] if names else []
 
 
 def _paid(store: Store, run_id: str) -> Paid:

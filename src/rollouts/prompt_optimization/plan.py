@@ -44,9 +44,14 @@ class Plan:
     raced: bool = False
 
     @property
+    def searched(self) -> int:
+        """Rollouts of the search: trials, and the race of the leaders."""
+        return self.trials * self.minibatch + self.finals
+
+    @property
     def total(self) -> int:
         """The most rollouts that the plan can take."""
-        return self.baseline + self.bootstrap + self.trials * self.minibatch + self.finals + 2 * self.test
+        return self.baseline + self.bootstrap + self.searched + 2 * self.test
 
     @property
     def unstarted_check(self) -> int:
@@ -61,9 +66,8 @@ class Plan:
     def in_rounds(self, size: int, *, kept: int = 0) -> Plan:
         """The plan for a selector that races to the end by itself: rounds of `size` rollouts instead of trials and a
         race of the leaders. Of its rollouts `kept`, or a sixth, are for a closer look at the leaders afterwards."""
-        cells = self.trials * self.minibatch + self.finals
-        kept = min(kept, cells // 6)
-        return replace(self, trials=(cells - kept) // size, minibatch=size, finals=kept, raced=True)
+        kept = min(kept, self.searched // 6)
+        return replace(self, trials=(self.searched - kept) // size, minibatch=size, finals=kept, raced=True)
 
     def without_bootstrap(self, unused: int) -> Plan:
         """The plan when `unused` rollouts of bootstrapping are not needed: the end of the search gets them."""

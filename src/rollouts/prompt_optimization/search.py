@@ -116,8 +116,10 @@ async def search(
     baseline: asyncio.Task[list[Evaluation]],
     plan: Plan,
     reproposal: Reproposal,
+    patience: int | None = None,
 ) -> list[GenerationStats]:
-    """Asks and tells until the selector has nothing more to ask, is content, or the budget is needed for the end.
+    """Asks and tells until the selector has nothing more to ask, is content, or the budget is needed for the end; or
+    until `patience` rollouts were told since another candidate came to lead.
 
     Rounds are told in the order of asking, and how many are under way depends on what was told only: with a seed the
     decisions are the same whatever the order of arrival. The start's scores join before the first round is told.
@@ -127,7 +129,7 @@ async def search(
     held_back = plan.finals + plan.unstarted_check
     rounds: deque[Round] = deque()
     history: list[GenerationStats] = []
-    waiting, stalled = 0, False
+    waiting, stalled, lead = 0, False, _Lead(space.start, patience)
     while True:
         short = False
         while waiting < lookahead and not (stalled and rounds) and not _content(study, selector):
@@ -149,6 +151,7 @@ async def search(
         waiting -= len(cells)
         history.append(_stats(len(history) + 1, selector, results))
         _report(study, space, selector, cells, history[-1])
+        study.search_ended = study.search_ended or lead.over(selector, len(results))
         await reproposal.step(len(history), study, selector, space)
         stalled = all(result.missing for result in results)
         if stalled and not rounds:
@@ -161,6 +164,22 @@ async def search(
     if not history:
         await _record_start(study, selector, space, baseline, plan.baseline)
     return history
+
+
+class _Lead:
+    """For how many results the same candidate has led."""
+
+    def __init__(self, start: Candidate, patience: int | None) -> None:
+        self._leader, self._results, self._patience = start, 0, patience
+
+    def over(self, selector: Selector, told: int) -> str | None:
+        """Why the search is over after `told` more results, None while it is not."""
+        if self._patience is None:
+            return None
+        leader = selector.recommend().candidate
+        self._results = self._results + told if leader == self._leader else 0
+        self._leader = leader
+        return f"{self._results} rollouts brought no better candidate" if self._results >= self._patience else None
 
 
 async def _record_start(

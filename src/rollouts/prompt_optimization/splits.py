@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -29,10 +29,10 @@ class Splits:
         """From `train`, `val` and `test`; what is not there is empty."""
         return cls(train=parts.get("train", ()), val=parts.get("val", ()), test=parts.get("test", ()))
 
-    def apart(self) -> Splits:
+    def apart(self, shown: Collection[str] = ()) -> Splits:
         """Without training rows whose inputs a validation or test row has, too, and validation rows whose inputs a test
         row has (`rollouts.datasets.apart`); a note says how many. Raises DataError when that leaves a split empty."""
-        parts, left_out = apart({"train": self.train, "val": self.val, "test": self.test})
+        parts, left_out = apart({"train": self.train, "val": self.val, "test": self.test}, shown)
         for name, count in left_out.items():
             if not parts[name]:
                 raise DataError(
@@ -54,7 +54,7 @@ def check_inputs(program: Program, samples: Sequence[Sample]) -> None:
 
     A run function of the user's own may fill templates from elsewhere: their placeholders cannot be checked here.
     """
-    if len(program.modules) == 1 and program.run is run_single:
+    if _filled_by_rows(program):
         if not program.placeholders:
             raise TemplateError(_shows_nothing(program.template, samples))
         for sample in samples:
@@ -73,6 +73,17 @@ def _shows_nothing(template: PromptTemplate, samples: Sequence[Sample]) -> str:
         f"{{{odd}}} is no placeholder: a name has letters, digits and _ alone; write {{{name}}}, and "
         f"inputs = {{ {name} = {odd!r} }}"
     )
+
+
+def shown_inputs(program: PromptTemplate | Program) -> frozenset[str]:
+    """The inputs that decide what is sent, as far as templates tell; empty where a run function of the user's own may
+    read others."""
+    program = as_program(program)
+    return program.placeholders if _filled_by_rows(program) else frozenset()
+
+
+def _filled_by_rows(program: Program) -> bool:
+    return len(program.modules) == 1 and program.run is run_single
 
 
 class SplitSettings(Protocol):
@@ -100,10 +111,10 @@ def split_dataset(
     start: PromptTemplate | Program, dataset: Sequence[Mapping[str, Any]], config: SplitSettings
 ) -> Splits:
     """`dataset` by the config's indices, or split by its seed where it has none."""
-    samples = samples_from_dicts(dataset, start.placeholders)
+    samples, shown = samples_from_dicts(dataset, start.placeholders), shown_inputs(start)
     named = {"train": config.train_seeds, "val": config.val_seeds, "test": config.test_seeds}
     if not any(named.values()):
-        return Splits.of(split(samples, auto_sizes(len(usable_rows(samples))), seed=config.seed))
+        return Splits.of(split(samples, auto_sizes(len(usable_rows(samples, shown))), seed=config.seed, shown=shown))
     if not named["train"] or not named["val"]:
         missing = "train_seeds" if not named["train"] else "val_seeds"
         raise ConfigError(f"{missing} is empty; give both train_seeds and val_seeds, or neither")
@@ -115,4 +126,4 @@ def split_dataset(
                 raise ConfigError(f"row {index} is in {used[index]}_seeds and in {name}_seeds; splits must not overlap")
     if not named["test"]:
         parts["test"] = [samples[index] for index in range(len(samples)) if index not in used]
-    return Splits.of(parts).apart()
+    return Splits.of(parts).apart(shown)

@@ -39,7 +39,7 @@ class StudyOptions:
     that stops the run. listeners: called with every event. providers: ready providers by `Endpoint.name`, used instead
     of making one (tests, own transports). executor: makes, from the slots, what runs the rollouts. config: stored with
     the run; must hold no secret. module_budgets: what single modules of the program may take, beside the whole (not for
-    MIPRO and GEPA); their `max_seconds` is model time.
+    MIPRO and GEPA); their `max_seconds` is model time. notes: what the result should say of the data.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -58,10 +58,11 @@ class StudyOptions:
     clock: Clock = field(default_factory=SystemClock)
     executor: Callable[[int], Executor] = LocalExecutor
     on_start: Callable[[Study], None] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Study:
-    """Made by `opening.open_study`; close it with `close`."""
+    """Made by `opening.open_study`; close it with `close`. `remarks` are notes for the result."""
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class Study:
         self.phase = "start"
         self.best_score: float | None = None
         self.search_ended: str | None = None
+        self.remarks = list(options.notes)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._proposing: set[asyncio.Task[Response]] = set()
 
@@ -112,6 +114,7 @@ class Study:
         if self.stop_reason is None:
             self.stop_reason = reason
             self.evaluator.stop(reason)
+            self.context.run_clock.stop()
             for call in self._proposing:
                 call.cancel()
             self.emit("stopping", reason=reason)
@@ -197,7 +200,8 @@ class Study:
     def affords(self, rollouts: int) -> bool:
         """Whether `rollouts` more, on top of what is queued, fit in what is left, judged by their mean cost so far.
 
-        What earlier processes of the run paid for counts as left until it is used.
+        The last of them needs its worst case, of which one call's is known. What earlier processes of the run paid for
+        counts as left until it is used.
         """
         progress, ledger, paid = self.evaluator.progress, self.ledger, self.evaluator.paid.left
         wanted = rollouts + progress.queued
@@ -209,7 +213,8 @@ class Study:
         for resource in ("micros", "tokens", "calls"):
             left = ledger.left(resource)
             mean = getattr(progress.spent, resource) / progress.done
-            if left is not None and wanted * mean * _CHECK_MARGIN > left + getattr(paid, resource):
+            last = max(0.0, ledger.largest(resource) - mean)
+            if left is not None and wanted * mean * _CHECK_MARGIN + last > left + getattr(paid, resource):
                 return False
         if not all(self.module_affords(name, max(0, wanted - paid.rollouts)) for name in self.accounts):
             return False
@@ -228,7 +233,8 @@ class Study:
         for resource in ("micros", "tokens", "calls"):
             left = ledger.left(resource)
             mean = (getattr(ledger.spent, resource) - getattr(before, resource)) / done
-            if left is not None and wanted * mean * _CHECK_MARGIN > left:
+            last = max(0.0, ledger.largest(resource) - mean)
+            if left is not None and wanted * mean * _CHECK_MARGIN + last > left:
                 return False
         cap, spent = account.budget.max_seconds, ledger.spent.seconds
         return cap is None or spent + wanted * _CHECK_MARGIN * (spent - before.seconds) / done < cap

@@ -227,6 +227,5 @@ class SwapSearch:
 
 def without_finals(plan: Plan, share: float) -> Plan:
     """The plan with at most `share` of the search kept for the last race; its trials get the rest."""
-    cells = plan.trials * plan.minibatch + plan.finals
-    finals = min(plan.finals, int(cells * share))
-    return replace(plan, finals=finals, trials=(cells - finals) // max(1, plan.minibatch))
+    finals = min(plan.finals, int(plan.searched * share))
+    return replace(plan, finals=finals, trials=(plan.searched - finals) // max(1, plan.minibatch))

@@ -77,6 +77,15 @@ def parse(place: str | Path) -> URL:
     return parse(url.database or "")
 
 
+def without_password(place: str) -> str:
+    """A path or URL as it may be shown."""
+    if "://" not in place:
+        return place
+    url = make_url(place)
+    secrets = [name for name in url.query if "password" in name]
+    return url.difference_update_query(secrets).render_as_string(hide_password=True)
+
+
 def make_engine(url: URL) -> Engine:
     """A pool of connections, none opened yet. Transactions with the option `write` may write, all others only read."""
     if url.get_backend_name() == "sqlite":

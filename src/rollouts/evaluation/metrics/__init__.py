@@ -1,5 +1,6 @@
 """Score functions: the built-in ones by name, a user's own by import, and what makes either safe to cache."""
 
+from rollouts.evaluation.metrics.base import BuiltIn
 from rollouts.evaluation.metrics.coerce import to_score
 from rollouts.evaluation.metrics.identity import metric_identity
 from rollouts.evaluation.metrics.judge import llm_judge
@@ -10,6 +11,7 @@ from rollouts.evaluation.metrics.text import contains, exact_match, f1, normalis
 
 __all__ = [
     "METRICS",
+    "BuiltIn",
     "contains",
     "exact_match",
     "f1",

@@ -14,12 +14,16 @@ _SHOWN = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BuiltIn:
-    """A built-in score function. `options` (JSON values) and `version` are part of what it computes, so of its key."""
+    """A built-in score function. `options` (JSON values) and `version` are part of what it computes, so of its key.
+
+    `asks` says that it calls a model.
+    """
 
     name: str
     options: Mapping[str, Any]
     score: Callable[[Trajectory, Sample], Score | Awaitable[Score]]
     version: int = 1
+    asks: bool = False
 
     def __call__(self, trajectory: Trajectory, sample: Sample) -> Score | Awaitable[Score]:
         return self.score(trajectory, sample)
@@ -28,6 +32,16 @@ class BuiltIn:
     def identity(self) -> str:
         """Name, version and options: two metrics with the same identity score alike."""
         return f"{self.name}@{self.version}{canonical_json(dict(self.options))}"
+
+    def unscorable(self, sample: Sample) -> str | None:
+        """Why no answer to `sample` can be scored; None where one can, or where only a model could tell."""
+        if self.asks:
+            return None
+        try:
+            self.score(Trajectory(messages=(), output=""), sample)
+        except EvaluationError as error:
+            return str(error)
+        return None
 
     def __repr__(self) -> str:
         return f"<metric {self.identity}>"

@@ -135,7 +135,7 @@ def llm_judge(
         "scale": [low, high],
         "use_ground_truth": use_ground_truth,
     }
-    return BuiltIn(name="llm_judge", options=options, score=judge)
+    return BuiltIn(name="llm_judge", options=options, score=judge, asks=True)
 
 
 def parse_verdict(text: str, scale: tuple[float, float]) -> tuple[float, str] | None:

@@ -49,19 +49,12 @@ def resolve_metric(metric: str | ScoreFn, **options: Any) -> ScoreFn:
         return metric
     name = metric.strip()
     if ":" in name:
-        found = _imported(name)
+        found = import_object(name)
         return _built(name, found, options) if options else _callable(name, found)
     factory = METRICS.get(name.lower().replace("-", "_"))
     if factory is None:
         raise ConfigError(_unknown(name))
     return _built(name, factory, options)
-
-
-def _imported(name: str) -> Any:
-    try:
-        return import_object(name)
-    except SystemExit as error:
-        raise ConfigError(f"metric {name!r}: its module tries to end the process on import: {error!r}") from error
 
 
 def _built(name: str, factory: Any, options: dict[str, Any]) -> ScoreFn:

@@ -37,7 +37,7 @@ class Pool:
         if self.whole:
             self.add(unravel(index, space.levels) for index in range(total))
         else:
-            self.add(dict.fromkeys([space.start, *draw_candidates(space, WORKING, rng)]))
+            self.add([space.start, *draw_candidates(space, WORKING, rng)])
 
     def _fits(self) -> bool:
         total = math.prod(self.space.levels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -165,9 +165,13 @@ class RacingSelector:
             ]
             for f in self._model.factors
         ]
-        self._pool.replace_unasked(zip(*draws, strict=True), keep=[row for row, _ in self._queue])
+        self._put_in(zip(*draws, strict=True))
         self._fit(self._model)
         self._view = None
+
+    def _put_in(self, candidates: Iterable[Candidate]) -> None:
+        """New candidates in the place of some that were never asked for, and are not about to be."""
+        self._pool.replace_unasked(candidates, keep=[row for row, _ in self._queue])
 
     def _current(self) -> FactorModel:
         """The model with all that was told, without touching the one that decisions are made with: looking changes
@@ -220,9 +224,7 @@ class RacingSelector:
             best[factor] = level
             others = (list(self._pool.random_candidate()) for _ in range(_RENEWED // 10))
             self._pool.add([tuple(best)])
-            self._pool.replace_unasked(
-                ((*c[:factor], level, *c[factor + 1 :]) for c in others), keep=[row for row, _ in self._queue]
-            )
+            self._put_in((*c[:factor], level, *c[factor + 1 :]) for c in others)
         self._fitted, self._view, self._stopped = -1, None, ""
         return level
 

@@ -37,10 +37,15 @@ TRIAL_SELECTORS = frozenset({"tpe", "random"})
 """Those that try one candidate on one minibatch at a time; the others spend `SelectorSettings.budget` to its end."""
 
 
-def make_selector(name: str, space: Space, settings: SelectorSettings) -> Selector:
-    """The selector of that name; raises ConfigError with the nearest one."""
+def check_selector(name: str, where: str) -> None:
+    """Raises ConfigError, which says `where` the name stands and which is near, when there is no such selector."""
     if name not in SELECTORS:
         near = difflib.get_close_matches(name, SELECTORS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"unknown selector {name!r} (known: {', '.join(SELECTORS)}){hint}")
+        raise ConfigError(f"{where} {name!r} (known: {', '.join(SELECTORS)}){hint}")
+
+
+def make_selector(name: str, space: Space, settings: SelectorSettings) -> Selector:
+    """The selector of that name; raises ConfigError with the nearest one."""
+    check_selector(name, "unknown selector")
     return SELECTORS[name](space, settings)
