@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
@@ -18,7 +18,9 @@ import pytest
 from rollouts.budget import Budget, Constraints
 from rollouts.dtypes import FewShotExample, Price, PromptTemplate, Request, Response
 from rollouts.errors import AuthenticationFailed, ConfigError, DataError, ProviderUnavailable, TooManyFailures
-from rollouts.prompt_optimization import MIPROConfig, Splits, Study
+from rollouts.prompt_optimization import MIPROConfig, Splits, Study, run_mipro
+from rollouts.prompt_optimization.selection import Result
+from rollouts.prompt_optimization.selection.racing import RacingSelector
 from rollouts.store import MemoryStore, open_store
 from rollouts.testing import FakeClock, SimulatedLLM
 from rollouts.testing.latency import fixed, log_normal, pareto
@@ -381,6 +383,39 @@ async def test_later_rounds_of_proposals_see_what_was_tried() -> None:
     assert any("Tried so far" in text for text in seen[4:])
     assert not any("Tried so far" in text for text in seen[:4])
     assert [e["added"] for e in world.of("proposals")]
+
+
+@pytest.mark.parametrize("target", [None, 0.0])
+async def test_a_selector_that_knows_enough_gets_the_candidates_to_come_before_it_stops(
+    monkeypatch: pytest.MonkeyPatch, target: float | None
+) -> None:
+    """One that is at the target needs none."""
+
+    class Content(RacingSelector):
+        def why_stopped(self) -> str:
+            return "content" if self.told and not self.joined else ""
+
+        told = joined = False
+
+        def tell(self, results: Sequence[Result]) -> None:
+            self.told = True
+            super().tell(results)
+
+        def add_level(self, factor: int) -> int:
+            self.joined = True
+            return super().add_level(factor)
+
+    monkeypatch.setattr(
+        sys.modules[run_mipro.__module__], "make_selector", lambda name, space, settings: Content(space, settings)
+    )
+    world = World()
+    result = await world.run(replace(FULL, target_score=target))
+    if target is None:
+        assert sum(event["added"] for event in world.of("proposals")) > 0
+        assert result.stop_reason == "all planned trials were made"
+    else:
+        assert not world.of("proposals")
+        assert result.stop_reason == "content"
 
 
 async def test_calls_with_the_same_prompt_follow_each_other() -> None:

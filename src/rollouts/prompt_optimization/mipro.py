@@ -89,6 +89,7 @@ async def mipro(
         trials=plan.joining,
         propose=lambda tried, number: _texts(targets, proposers, config, tried, number),
         vary=lambda tried, number: _variants(space, pools, config, tried, number),
+        target=config.target_score,
     )
     patience = None if config.patience is None or not plan.raced else config.patience * config.minibatch_size
     history = await search(study, selector, space, data.val, baseline, plan, reproposal, patience)

@@ -30,34 +30,50 @@ class Reproposal:
     """Further candidates while the search runs, grounded in its scores.
 
     Each round starts at a fixed trial. Demonstration sets (`vary`: factor -> its levels, best first, and the number of
-    the round) join at once, texts (`propose`) at a fixed later trial, so that decisions depend on no clock.
+    the round) join at once, texts (`propose`) at a fixed later trial, so that decisions depend on no clock. A selector
+    that knows enough of the candidates that there are gets the next ones before it stops; not when one is at `target`.
     """
 
     rounds: int
     trials: int
     propose: Callable[[Mapping[int, Sequence[Tried]], int], Coroutine[Any, Any, Texts]]
     vary: Callable[[Mapping[int, Sequence[int]], int], Mapping[int, Sequence[DemoSet]]]
+    target: float | None = None
     _task: asyncio.Task[Texts] | None = field(default=None)
     _started: int = 0
 
     async def step(self, told: int, study: Study, selector: Selector, space: ProgramSpace) -> None:
         """Called after every told trial."""
+        content = self._content(study, selector)
         join = self.trials * (2 * self._started) // (2 * self.rounds + 1) if self.rounds else 0
-        if self._task is not None and told >= join:
-            texts, self._task = await self._task, None
-            for factor, proposals in enumerate(texts):
-                for proposal in proposals:
-                    space.add(factor, proposal)
-                    selector.add_level(factor)
-            study.emit("proposals", round=self._started, added=sum(map(len, texts)))
+        if content or told >= join:
+            await self._join(study, selector, space)
         begin = self.trials * (2 * self._started + 1) // (2 * self.rounds + 1)
-        if self._task is None and self._started < self.rounds and told >= begin and told < self.trials - 1:
+        if self._task is None and self._started < self.rounds and (content or begin <= told < self.trials - 1):
             self._started += 1
             for factor, sets in self.vary(tried_demos(selector, space), self._started).items():
                 for entry in sets:
                     space.add(factor, entry)
                     selector.add_level(factor)
             self._task = study.spawn(self.propose(tried_texts(selector, space), self._started))
+            if content:
+                await self._join(study, selector, space)
+
+    async def _join(self, study: Study, selector: Selector, space: ProgramSpace) -> None:
+        if self._task is None:
+            return
+        texts, self._task = await self._task, None
+        for factor, proposals in enumerate(texts):
+            for proposal in proposals:
+                space.add(factor, proposal)
+                selector.add_level(factor)
+        study.emit("proposals", round=self._started, added=sum(map(len, texts)))
+
+    def _content(self, study: Study, selector: Selector) -> bool:
+        """Whether the search would stop for what it knows, with candidates to come."""
+        if study.stopping or study.search_ended is not None or not selector.should_stop():
+            return False
+        return self.target is None or selector.recommend().low < self.target
 
 
 def tried_texts(selector: Selector, space: ProgramSpace) -> dict[int, list[Tried]]:
