@@ -17,18 +17,22 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._first, self._changed = asyncio.Lock(), asyncio.Event()
+        self._waiting, self._first, self._changed = 0, asyncio.Lock(), asyncio.Event()
 
     async def wait(self, reserve: Callable[[], T | None]) -> T:
         """What `reserve` returns or raises; while it returns None, it is asked again after each `settled`."""
-        if not self._first.locked() and (found := reserve()) is not None:
+        if not self._waiting and (found := reserve()) is not None:
             return found
-        async with self._first:
-            while True:
-                self._changed.clear()
-                if (found := reserve()) is not None:
-                    return found
-                await self._changed.wait()
+        self._waiting += 1
+        try:
+            async with self._first:
+                while True:
+                    self._changed.clear()
+                    if (found := reserve()) is not None:
+                        return found
+                    await self._changed.wait()
+        finally:
+            self._waiting -= 1
 
     def settled(self) -> None:
         """Something was given back."""
