@@ -108,6 +108,18 @@ async def test_as_many_calls_are_paid_for_at_once_as_one_by_one(slots: int) -> N
     assert ledger.spent.tokens == 40 * took
 
 
+async def test_nobody_waits_for_calls_which_never_come_back() -> None:
+    clock = FakeClock()
+    llm, ledger = ScriptedLLM(lambda request: "a", latency_s=1, clock=clock), Ledger(Budget(max_calls=1))
+    client = client_of(llm, ledger, clock=clock)
+    first = asyncio.create_task(client.complete(REQUEST))
+    await clock.advance(0.5)
+    with pytest.raises(BudgetExhausted, match="1 calls is used up"):
+        await client.complete(REQUEST)
+    await clock.advance(1)
+    await first
+
+
 async def test_a_small_call_does_not_pass_a_large_one_that_waits() -> None:
     clock = FakeClock()
     llm = ScriptedLLM(lambda request: "a", latency_s=1, clock=clock)

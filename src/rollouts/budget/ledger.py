@@ -73,8 +73,10 @@ class Ledger:
         return Reservation(worst, phase)
 
     def may_pay(self, worst: Spend) -> bool:
-        """Whether `worst` would fit if all that is set aside now were given back."""
-        return all(self._spent[name] + getattr(worst, name) <= cap for name, cap in self._limited)
+        """Whether `worst` would fit if all that can come back of what is set aside did: not calls, of which every
+        attempt takes its own, however it ends."""
+        lost = {"calls": self._reserved["calls"]}
+        return all(self._spent[name] + lost.get(name, 0) + getattr(worst, name) <= cap for name, cap in self._limited)
 
     def settle(self, reservation: Reservation, actual: Spend) -> None:
         """Replaces a reservation by what was really taken."""

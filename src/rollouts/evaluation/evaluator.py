@@ -219,14 +219,16 @@ class Evaluator:
             evaluation = await evaluate_sample(
                 cell.program, cell.sample, self.task, self.clients, repeat=cell.repeat, phase=f"task/{phase}", key=key
             )
-            if evaluation.failure is not None and (evaluation.failure.stage == "budget" or self._stopped is not None):
-                used = Spend()  # a stop keeps failed calls from being sent again: that is no failure of the program
+            if evaluation.failure is not None and self._stopped is not None:
+                # A stop keeps failed calls from being sent again: that is no failure of the program.
+                evaluation = _missing(key, cell, evaluation.failure.message)
+            if evaluation.failure is not None and evaluation.failure.stage == "budget":
+                used = Spend()
         finally:
             ledger.settle(reservation, used)
-        if not used.rollouts:
-            return _missing(key, cell, evaluation.failure.message if evaluation.failure else "")
-        self._record(evaluation, cell.sample, phase)
-        self.failure_limit.count(evaluation.failure)
+        if used.rollouts:
+            self._record(evaluation, cell.sample, phase)
+            self.failure_limit.count(evaluation.failure)
         return evaluation
 
     def _record(self, evaluation: Evaluation, sample: Sample, phase: str) -> None:
