@@ -96,15 +96,12 @@ pause() {
 # --- processes -------------------------------------------------------------------------------------------------------
 
 # start NAME READY COMMAND...: runs the command, and waits until a line of its output (DIR/NAME.log) begins with READY.
-# It has a process group of its own: Ctrl-C ends what is in front and this script, which then ends the others in order.
 start() {
     local name=${1//_/ } ready=$2 log="$DIR/$1.log" pid tries=0
     shift 2
     : >"$log"
-    set -m
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!
-    set +m
     STARTED="$pid $STARTED"
     until grep -q "^$ready" "$log"; do
         if ! kill -0 "$pid" 2>/dev/null || [ $((tries += 1)) -gt 600 ]; then
