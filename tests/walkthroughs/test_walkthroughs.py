@@ -68,6 +68,8 @@ class Walk:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # A terminal's Ctrl-C counts, also where the tests themselves run in the background of a shell.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
         )
 
     def alone(self, *options: str) -> subprocess.Popen[str]:
