@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from rollouts.cli import main
 from rollouts.store import open_store
 from rollouts.testing import MockProvider
 from tests.cli.conftest import Cli, environment
@@ -112,6 +114,17 @@ def test_second_signal_ends_at_once(cli: Cli, provider: Provider, start: Start) 
     code, _, _ = ended(process)
     assert code == 130
     assert time.monotonic() - began < 5
+
+
+def test_ctrl_c_while_modules_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "rollouts.cli.app", Loading("rollouts.cli.app"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
 
 
 @pytest.mark.slow

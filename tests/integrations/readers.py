@@ -24,6 +24,11 @@ def replaced(text: str, values: Values) -> str:
     return re.sub(marks, lambda match: values[match[0][2:-2]], text) if marks else text
 
 
+def variables(found: Any, values: Values) -> Values:
+    """Those of `values` that the export names; other text in braces stays as it is."""
+    return {name: values[name] for name in found.get("variables", ())}
+
+
 def completion(message: Mapping[str, Any], text: Callable[[str], str] = str) -> Message:
     calls = tuple(
         ToolCall(id=call["id"], name=call["function"]["name"], arguments=text(call["function"]["arguments"]))
@@ -48,12 +53,14 @@ def messages(found: Any, values: Values) -> list[Message]:
 
 
 def openai(found: Any, values: Values) -> list[Message]:
-    return ends([completion(message) for message in found["messages"]], lambda text: replaced(text, values))
+    used = variables(found, values)
+    return ends([completion(message) for message in found["messages"]], lambda text: replaced(text, used))
 
 
 def anthropic(found: Any, values: Values) -> list[Message]:
     """Every block as a message of its own; a call and the text before it are one."""
-    out = [Message("system", replaced(found["system"], values))] if "system" in found else []
+    used = variables(found, values)
+    out = [Message("system", replaced(found["system"], used))] if "system" in found else []
     for turn in found["messages"]:
         for block in turn["content"]:
             match block["type"]:
@@ -65,7 +72,7 @@ def anthropic(found: Any, values: Values) -> list[Message]:
                     call = ToolCall(id=block["id"], name=block["name"], arguments=json.dumps(block["input"]))
                     text = out.pop().content if out[-1].role == "assistant" else ""
                     out.append(Message("assistant", text, (call,)))
-    return [*out[:-1], Message("user", replaced(out[-1].content, values))]
+    return [*out[:-1], Message("user", replaced(out[-1].content, used))]
 
 
 def langchain(found: Any, values: Values) -> list[Message]:

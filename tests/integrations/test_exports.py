@@ -67,6 +67,12 @@ def sent(form: str, template: PromptTemplate, inputs: dict[str, str]) -> Any:
     return readers.anthropic({**({"system": system} if system else {}), "messages": body["messages"]}, {})
 
 
+def plain_of(template: PromptTemplate) -> str:
+    """The texts of a template without what its placeholders stand for."""
+    marks = dict.fromkeys(template.placeholders, "\x01")
+    return "\x01".join((fill(template.system, marks), fill(template.user_template, marks)))
+
+
 def test_every_form_has_a_reader() -> None:
     assert set(READERS) == set(FORMATS)
 
@@ -75,7 +81,8 @@ def test_every_form_has_a_reader() -> None:
 async def test_the_score_outside_is_the_score_inside(form: str) -> None:
     data = tickets()[:40]
     start = prompt(
-        f'One of {{{", ".join(labels())}}}, as {{"route": {{{{1}}}}}}, not {{% this %}} or {{# that #}}.',
+        f'One of {{{", ".join(labels())}}}, as {{"route": {{{{1}}}}}}, not {{% this %}} or {{# that #}}.'
+        " \\{x} or \\{{x}}",
         "Ticket: {ticket}\n{{ }} ${0} {%\n",
     )
     template = replace(start, few_shot_examples=tuple(example_of(start, sample) for sample in data[:6]))
@@ -108,6 +115,8 @@ async def test_the_score_outside_is_the_score_inside(form: str) -> None:
 @given(system=templates, user=templates, shown=demos, inputs=values)
 @example(system="{{{name}}} {{name}", user="{{{{name}}}}\n", shown=[], inputs={"name": "{{other}}", "other": "{name}"})
 @example(system="{\n", user="{\r{{ name }}{", shown=[], inputs={"name": "\n", "other": ""})
+@example(system="", user="{\\{name}}", shown=[], inputs={"name": "", "other": ""})
+@example(system="\\{{name}}", user="{name}", shown=[], inputs={"name": "a", "other": ""})
 @example(system="### user\n", user="a\n\n### user\nb\n\n#### user\n", shown=[], inputs={"name": "", "other": ""})
 def test_any_text_comes_out_as_it_went_in(
     form: str, system: str, user: str, shown: list[FewShotExample], inputs: dict[str, str]
@@ -120,6 +129,12 @@ def test_any_text_comes_out_as_it_went_in(
     assume(not system or fill(system, inputs))  # a system message that becomes empty is left out inside
     if form == "anthropic":  # which knows no blank texts
         assume(fill(user, inputs).strip() and (not system.strip() or fill(system, inputs).strip()))
+    if form in ("openai", "anthropic") and any(
+        f"{{{{{name}}}}}" in plain_of(template) for name in template.placeholders
+    ):
+        with pytest.raises(ConfigError, match="rename the placeholder"):
+            export_prompt(template, form)
+        return
     assert read(form, export_prompt(template, form), inputs) == sent(form, template, inputs)
 
 
@@ -239,3 +254,11 @@ def test_dspy_loads_its_state(tmp_path: Any) -> None:
     predict.load(str(file))
     assert predict.signature.instructions == template.system
     assert predict.demos == [{"name": "a", "answer": "b"}]
+
+
+@pytest.mark.parametrize("form", ["openai", "anthropic"])
+def test_plain_text_that_reads_like_a_mark_is_refused(form: str) -> None:
+    template = prompt("Leave \\{{ticket}} as it is.", "Ticket: {ticket}")
+    with pytest.raises(ConfigError, match="rename the placeholder"):
+        export_prompt(template, form)
+    assert "Leave {{x}}" in export_prompt(prompt("Leave \\{{x}} as it is.", "Ticket: {ticket}"), form)

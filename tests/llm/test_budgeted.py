@@ -242,6 +242,19 @@ async def test_a_call_leaves_only_when_its_worst_case_is_durable() -> None:
     assert len(durable) < 10
 
 
+@pytest.mark.parametrize("calls", [1, 4, 20, 1000])
+def test_a_killed_run_loses_a_quarter_of_what_is_left_at_most(calls: int) -> None:
+    """A worst case can be many times what a call takes: sixteen of them may be all that a small cap holds."""
+    worst = Spend(tokens=5000, calls=1)
+    ledger = Ledger(Budget(max_tokens=calls * worst.tokens))
+    durable: list[Spend] = []
+    ledger.reserve(worst)
+    Authorisation(ledger, durable.append).cover(worst)
+    left = ledger.left("tokens")
+    assert left is not None
+    assert worst.tokens <= durable[-1].tokens <= worst.tokens + min(left, left // 4 + worst.tokens // 32)
+
+
 async def test_what_cannot_be_authorised_is_not_sent_and_not_held() -> None:
     def full(_: Spend) -> None:
         raise StoreError("the disk is full")

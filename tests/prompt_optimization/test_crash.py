@@ -14,6 +14,7 @@ import pytest
 
 from rollouts.budget import Budget
 from rollouts.errors import StoreError
+from rollouts.prompt_optimization import Study
 from rollouts.store import open_store
 from rollouts.testing import FaultyStore
 
@@ -143,6 +144,30 @@ def test_the_plan_of_a_resumed_run_is_the_plan_of_the_whole_run(tmp_path: Path, 
     # Estimates are refined when the next round is asked for: they are left out.
     rounds = [[(e.generation, e.mean_score, e.num_evaluated) for e in r.history] for r in (result, undisturbed)]
     assert rounds[0] == rounds[1][: len(rounds[0])]
+
+
+@pytest.mark.parametrize("fail_after", [100, 160])
+def test_a_resumed_run_knows_what_rollouts_cost(tmp_path: Path, fail_after: int) -> None:
+    """The start's, which are the cheaper ones, are served from the store, and count in the mean all the same."""
+    budget, data = Budget(max_tokens=40_000), splits(**DATA)
+    whole = World()
+    whole.run_sync(data=data, slots=SLOTS, budget=budget)
+    inner = open_store(tmp_path / "s.db")
+    with pytest.raises(StoreError):
+        World().run_sync(
+            data=data, slots=SLOTS, budget=budget, store=FaultyStore(inner, fail_after=fail_after), run_id="r"
+        )
+    inner.close()
+    studies: list[Study] = []
+    store, second = open_store(tmp_path / "s.db"), World()
+    result = second.run_sync(
+        data=data, slots=SLOTS, budget=budget, store=store, run_id="r", resume=True, on_start=studies.append
+    )
+    store.close()
+    assert second.of("plan") == whole.of("plan")
+    spent = studies[0].evaluator.progress.spent
+    assert spent.rollouts > second.llm.calls, "those of the first process are among them"
+    assert spent.tokens <= result.spend.tokens
 
 
 def test_a_finished_run_resumes_to_the_same_result_for_nothing(tmp_path: Path) -> None:

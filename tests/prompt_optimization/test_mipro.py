@@ -63,6 +63,21 @@ async def test_every_call_is_accounted_for() -> None:
     assert sum(1 for _ in store.scan_rollouts("r")) == spend.rollouts
 
 
+@pytest.mark.parametrize("slots", [4, 32])
+@pytest.mark.parametrize("cap", [{"max_tokens": 90_000}, {"max_cost_usd": "0.01"}], ids=lambda cap: next(iter(cap)))
+async def test_a_cap_on_tokens_or_money_alone_is_used_and_pays_for_the_whole_check(
+    cap: dict[str, Any], slots: int
+) -> None:
+    """The start's rollouts are cheaper than those of prompts with demonstrations."""
+    world = World(price=PRICE, latency=log_normal(0.001, 0.5))
+    budget = Budget(**cap)
+    result = await world.run(FULL, budget=budget, slots=slots)
+    used = max(result.spend.tokens / (budget.max_tokens or 10**9), result.spend.micros / (budget.max_micros or 10**9))
+    assert 0.65 <= used <= 1
+    assert result.verdict is not None
+    assert result.verdict.n == world.of("plan")[0]["test"]
+
+
 BUDGETS = [
     *({"max_rollouts": n} for n in (0, 1, 2, 3, 5, 10, 30, 60, 100, 250)),
     *({"max_calls": n} for n in (0, 1, 7, 40, 150)),
@@ -91,6 +106,12 @@ async def test_no_cap_is_passed_and_the_best_so_far_is_returned(caps: dict[str, 
     start = [t.score for t in result.final_population if t.digest == START.digest]
     if start and result.best_template.score is not None:
         assert result.best_template.score >= start[0]
+
+
+@pytest.mark.parametrize("calls", [0, 1, 7])
+async def test_a_budget_that_pays_for_no_search_pays_for_no_proposals(calls: int) -> None:
+    result = await World().run(budget=Budget(max_calls=calls))
+    assert not any(phase.startswith("propose") for phase in result.spend_by_phase)
 
 
 @pytest.mark.parametrize("rollouts", [120, 250, 400])

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollouts.budget import Budget, Spend
 from rollouts.errors import ConfigError
 from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig
-from rollouts.prompt_optimization.plan import make_plan
+from rollouts.prompt_optimization.plan import affordable, make_plan, paid_plan
 
 CONFIGS = st.builds(
     MIPROConfig,
@@ -67,6 +68,52 @@ def test_a_cap_is_used(rollouts: int) -> None:
     plan = make_plan(MIPROConfig(), train=100, val=100, test=200, rollouts=rollouts)
     assert plan.total >= 0.9 * rollouts
     assert plan.trials >= 4
+
+
+@settings(deadline=None)
+@given(
+    config=CONFIGS,
+    sizes=SIZES,
+    tokens=st.integers(0, 2_000_000),
+    rollouts=st.one_of(st.none(), st.integers(0, 5000)),
+    costs=st.tuples(st.integers(1, 500), st.integers(1, 2000)),
+    proposals=st.integers(0, 30),
+)
+def test_a_plan_is_as_large_as_the_caps_pay_for(
+    config: MIPROConfig,
+    sizes: tuple[int, int, int],
+    tokens: int,
+    rollouts: int | None,
+    costs: tuple[int, int],
+    proposals: int,
+) -> None:
+    def plan_of(n: int | None):  # type: ignore[no-untyped-def]
+        return make_plan(config, train=sizes[0], val=sizes[1], test=sizes[2], rollouts=n)
+
+    start, changed = (Spend(rollouts=1, calls=1, tokens=cost) for cost in costs)
+    budget = Budget(max_tokens=tokens, max_rollouts=rollouts)
+    plan = paid_plan(budget, plan_of, start, changed, proposals)
+    safe = affordable(budget, Spend(rollouts=1, calls=1, tokens=max(costs)), proposals)
+    assert safe is not None
+    assert rollouts is None or plan.total <= rollouts
+    others = plan.total - plan.of_start + 2 * proposals
+    if plan.total > safe:
+        assert plan.of_start * costs[0] + others * costs[1] <= 0.9 * tokens
+    assert plan.total >= plan_of(safe).total - plan.minibatch - plan.val, "never less than if all cost the most"
+
+
+def test_a_plan_knows_that_the_start_is_cheaper() -> None:
+    start, changed = Spend(calls=1, tokens=50), Spend(calls=1, tokens=500)
+
+    def plan_of(n: int | None):  # type: ignore[no-untyped-def]
+        return make_plan(MIPROConfig(), train=200, val=200, test=500, rollouts=n)
+
+    budget = Budget(max_tokens=500_000)
+    plan = paid_plan(budget, plan_of, start, changed, 0)
+    cost = plan.of_start * 50 + (plan.total - plan.of_start) * 500
+    assert 0.85 * 500_000 <= cost <= 0.9 * 500_000
+    assert plan.total > 1.3 * 900
+    assert paid_plan(Budget(), plan_of, start, changed, 0) == plan_of(None)
 
 
 @pytest.mark.parametrize(

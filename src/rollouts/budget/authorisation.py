@@ -20,9 +20,10 @@ class Authorisation:
     """A durable upper bound of what a run may have spent, kept ahead of its ledger. One per run and process.
 
     `commit` stores a bound and returns only when it is durable; what it raises keeps the call from being sent. A step
-    covers what is committed, `headroom_calls` more calls like the one at hand and a 32nd of what is committed, but
-    never passes a cap: so a killed run loses at most that headroom of its budget, and a long run commits rarely.
-    A resource without a cap, where nothing can be lost, gets eight times the headroom.
+    covers what is committed, `headroom_calls` more calls like the one at hand, but of tokens and money no more than a
+    quarter of what is left, and a 32nd of what is committed, and never passes a cap: so a killed run loses at most that
+    headroom of its budget, and a long run commits rarely. A resource without a cap, where nothing can be lost, gets
+    eight times the headroom.
 
     With `now` (seconds that only grow), steps that come within 0.1 s of each other take four times as many calls each,
     up to 64 times `headroom_calls` and never beyond a 16th of what is left, and half as many when calls get slower: a
@@ -77,7 +78,8 @@ class Authorisation:
             left = self._ledger.left(resource)
             if left is None:
                 return base + 8 * (plain * self._stride + share)
-            return base + min(left, max(plain, min(plain * self._stride, left // 16)) + share)
+            least = min(plain, max(left // 4, calls))
+            return base + min(left, max(least, min(plain * self._stride, left // 16)) + share)
 
         return Spend(
             micros=step("micros", worst.micros),

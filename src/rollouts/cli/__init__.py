@@ -7,6 +7,10 @@ import sys
 
 def main() -> None:
     """The entry point of the `rollouts` command."""
-    from rollouts.cli.app import run  # typer, which `import rollouts` does without
+    try:
+        from rollouts.cli.app import run  # typer, which `import rollouts` does without
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130  # `failures.INTERRUPTED`, in a module that may not be loaded yet
+    sys.exit(code)

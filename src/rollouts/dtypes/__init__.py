@@ -29,6 +29,7 @@ from rollouts.dtypes.prompts import (
     placeholders,
     render,
     run_single,
+    unescaped,
 )
 from rollouts.dtypes.saved import SCHEMA_VERSION, opened
 from rollouts.dtypes.scoring import (
@@ -92,4 +93,5 @@ __all__ = [
     "placeholders",
     "render",
     "run_single",
+    "unescaped",
 ]

@@ -19,7 +19,7 @@ from rollouts.errors import ConfigError, TemplateError
 TextPart = Literal["system", "user_template"]
 """A text of a template that may be rewritten."""
 TEXT_PARTS: tuple[TextPart, ...] = ("system", "user_template")
-_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}|\{([A-Za-z_]\w*)\}")
+_PLACEHOLDER = re.compile(r"(\\*)(\{\{\s*([A-Za-z_]\w*)\s*\}\}|\{([A-Za-z_]\w*)\})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +127,27 @@ def placeholders(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def pieces(text: str) -> tuple[tuple[str, str | None], ...]:
-    """`text` cut at its placeholders: (plain text, name of the placeholder after it), None after the last piece."""
+    """`text` cut at its placeholders: (plain text, name of the placeholder after it), None after the last piece.
+
+    A backslash before a placeholder makes it plain text, without the backslash; two are one backslash before one.
+    """
     out: list[tuple[str, str | None]] = []
-    start = 0
+    plain, start = "", 0
     for match in _PLACEHOLDER.finditer(text):
-        out.append((text[start : match.start()], match.group(1) or match.group(2)))
+        slashes, literal, doubled, single = match.groups()
+        plain += text[start : match.start()] + slashes[: len(slashes) // 2]
         start = match.end()
-    return (*out, (text[start:], None))
+        if len(slashes) % 2:
+            plain += literal
+        else:
+            out.append((plain, doubled or single))
+            plain = ""
+    return (*out, (plain + text[start:], None))
+
+
+def unescaped(text: str) -> str:
+    """`text` as it reads, placeholders as they stand: without the backslashes that only say what is none."""
+    return _PLACEHOLDER.sub(lambda match: match[1][: len(match[1]) // 2] + match[2], text)
 
 
 def fill(text: str, values: Mapping[str, Any]) -> str:
@@ -313,5 +327,6 @@ def check_placeholders(template: PromptTemplate, columns: Sequence[str]) -> None
         raise TemplateError(
             f"the template uses {names}, which no input column provides "
             f"(inputs: {', '.join(sorted(columns)) or 'none'});"
-            " rename the placeholder or map a column to it"
+            " rename the placeholder, map a column to it, or write \\{...} (in TOML, between single quotes) if it is"
+            " meant as it stands"
         )

@@ -47,7 +47,10 @@ class Cell:
 
 @dataclass(slots=True)
 class Progress:
-    """What an evaluator has done so far; read it at any time."""
+    """What an evaluator has done so far; read it at any time.
+
+    `spent` and `by_program` also count what earlier processes of the run paid for, once it is served.
+    """
 
     done: int = 0
     failed: int = 0
@@ -55,6 +58,12 @@ class Progress:
     queued: int = 0
     by_phase: dict[str, int] = field(default_factory=dict)
     spent: Spend = field(default_factory=Spend)
+    by_program: dict[str, Spend] = field(default_factory=dict)
+
+    def note(self, program: str, spend: Spend) -> None:
+        """What one rollout of a program took."""
+        self.spent = self.spent + spend
+        self.by_program[program] = self.by_program.get(program, Spend()) + spend
 
 
 class Evaluator:
@@ -107,7 +116,8 @@ class Evaluator:
                 todo.append(index)
             else:
                 out[index] = self._served(row, cells[index])
-                self.paid.use(key)
+                if (spend := self.paid.use(key)) is not None:
+                    self.progress.note(row.program, spend)
         self.progress.cached += len(cells) - len(todo)
         self.progress.queued += len(todo)
         self._note_programs(cells, todo)
@@ -236,13 +246,14 @@ class Evaluator:
         progress.done += 1
         progress.failed += evaluation.failure is not None
         progress.by_phase[phase] = progress.by_phase.get(phase, 0) + 1
-        progress.spent = progress.spent + Spend(
+        spent = Spend(
             micros=evaluation.cost_micros,
             tokens=evaluation.usage.total_tokens,
             calls=evaluation.calls,
             rollouts=1,
             seconds=evaluation.latency_s,
         )
+        progress.note(evaluation.program, spent)
         if self.store is not None:
             self.store.record(_to_row(evaluation, sample, self.run_id))
 

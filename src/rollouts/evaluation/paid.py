@@ -28,8 +28,9 @@ class Paid:
                 )
                 self.left = self.left + spend
 
-    def use(self, key: str) -> None:
-        """The rollout was served from the store."""
+    def use(self, key: str) -> Spend | None:
+        """What the rollout took that was served from the store; None when this run did not pay for it, or it was
+        served before."""
         spend = self._keys.pop(key, None)
         if spend is not None:
             left = self.left
@@ -39,3 +40,4 @@ class Paid:
                 calls=left.calls - spend.calls,
                 rollouts=left.rollouts - spend.rollouts,
             )
+        return spend

@@ -103,7 +103,8 @@ class MessageTable(Table):
 
 
 class InitialPromptTable(Table):
-    """The prompt that you have today. Placeholders are `{name}` or `{{name}}`; any other brace is plain text."""
+    """The prompt that you have today. Placeholders are `{name}` or `{{name}}`; any other brace is plain text. A
+    backslash before one makes it plain text, too; in TOML it needs single quotes."""
 
     no_effect = compat.INITIAL_PROMPT
     system: str | None = setting(None, "The instruction: the text that is optimized.", shown="empty")

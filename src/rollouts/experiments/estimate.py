@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from rollouts.budget import Spend
@@ -15,7 +16,7 @@ from rollouts.llm.tokens import estimate as tokens_of
 from rollouts.llm.tokens import upper_bound
 from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig
 from rollouts.prompt_optimization.demos import example_of
-from rollouts.prompt_optimization.mipro import mipro_plan, usual_candidate
+from rollouts.prompt_optimization.mipro import planned
 from rollouts.prompt_optimization.plan import Plan, affordable, make_gepa_plan
 from rollouts.prompt_optimization.rmipro import rmipro_plan
 from rollouts.prompt_optimization.study import DEFAULT_SLOTS
@@ -94,7 +95,7 @@ def estimate(job: Job) -> Estimate:
     elif isinstance(config, RMIPROConfig):
         phases.append(_texts_on_demand(job, config, plan))
     else:
-        phases.append(_proposals(job, config))
+        phases.append(_proposals(job, config, plan))
     return Estimate(plan=plan, phases=tuple(phase for phase in phases if phase.calls))
 
 
@@ -102,14 +103,14 @@ def plan_of(job: Job) -> Plan:
     """The plan that a run makes which finds nothing in the store."""
     config, data, budget = job.settings, job.data, job.options.budget
     if isinstance(config, GEPAConfig):
-        payable = affordable(budget, _usual_rollout(job), config.generations * _texts(job))
+        payable = affordable(budget, _usual_rollout(job, job.start), config.generations * _texts(job))
         return make_gepa_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=payable)
     if isinstance(config, RMIPROConfig):
         alone = {name: replace(job.start, modules={name: template}) for name, template in job.start.modules.items()}
-        usual = {name: _usual_rollout_of(job, program) for name, program in alone.items()}
+        usual = {name: _usual_rollout(job, program) for name, program in alone.items()}
         return rmipro_plan(job.options, config, data, usual)
-    payable = affordable(budget, _usual_rollout(job), config.num_candidates * _texts(job))
-    return mipro_plan(config, data, payable, job.options.slots or DEFAULT_SLOTS)
+    slots = job.options.slots or DEFAULT_SLOTS
+    return planned(config, data, job.start, budget, slots=slots, usual=partial(_usual_rollout, job), texts=_texts(job))
 
 
 def _texts(job: Job) -> int:
@@ -119,14 +120,7 @@ def _texts(job: Job) -> int:
     return len(config.optimize) * len(job.start.modules) if wanted else 0
 
 
-def _usual_rollout(job: Job) -> Spend:
-    config, program = job.settings, job.start
-    if isinstance(config, MIPROConfig):
-        program = usual_candidate(program, job.data.train, config)
-    return _usual_rollout_of(job, program)
-
-
-def _usual_rollout_of(job: Job, program: Program) -> Spend:
+def _usual_rollout(job: Job, program: Program) -> Spend:
     """As `Study.usual_rollout`, with tokens and prices as providers that have no tokenizer tell them."""
 
     def worst_case(request: Request) -> Spend:
@@ -197,10 +191,11 @@ def _judgements(job: Job, count: int) -> PhaseEstimate:
     return _phase("judge", judge, count, usual, longest)
 
 
-def _proposals(job: Job, config: MIPROConfig) -> PhaseEstimate:
+def _proposals(job: Job, config: MIPROConfig, plan: Plan) -> PhaseEstimate:
+    """None where there is no search."""
     frame = _PROPOSAL_FRAME + _longest_text(job)
     frame += sum(tokens_of(demo.input) + tokens_of(demo.output) for demo in _demos(job)[:5])
-    calls = config.num_candidates * _texts(job)
+    calls = config.num_candidates * _texts(job) if plan.searched else 0
     worst = (frame + 8 * config.max_instruction_tokens) * _BYTES_PER_TOKEN
     return _writing(job, calls, calls, frame, worst)
 

@@ -11,7 +11,7 @@ from rollouts.dtypes import Evaluation, Program, Sample
 from rollouts.evaluation.summary import scores_by_sample
 from rollouts.prompt_optimization.constraints import ENOUGH_SEEN
 from rollouts.prompt_optimization.plan import Plan
-from rollouts.prompt_optimization.search import pairs_of, results_of, tell_infeasible, watch
+from rollouts.prompt_optimization.search import leading, pairs_of, results_of, tell_infeasible, watch
 from rollouts.prompt_optimization.selection import Candidate, Selector
 from rollouts.prompt_optimization.selection import Cell as Asked
 from rollouts.prompt_optimization.selection.finals import Finals
@@ -29,7 +29,7 @@ async def finalists(
     The start races like any other, so a winner's estimate is never below the start's. A candidate that breaks a
     constraint on latency or cost leaves the race or is passed over, and an event says so.
     """
-    budget = _payable(study, plan)
+    budget = _payable(study, plan, leading(selector, space))
     finals = Finals(
         selector,
         top_k=plan.top_k,
@@ -79,10 +79,10 @@ async def _feasible_leader(
             return space.scored(candidate, entry.mean, entry.n)
 
 
-def _payable(study: Study, plan: Plan) -> int:
+def _payable(study: Study, plan: Plan, leader: Program) -> int:
     """As much of the planned finals as is left when the final check is paid: a run that was killed may have less."""
     payable = plan.finals
-    while payable and not study.affords(payable + plan.unstarted_check):
+    while payable and not study.affords(payable, plan, leader):
         payable = payable * 3 // 4
     return payable
 

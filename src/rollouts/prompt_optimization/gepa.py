@@ -101,7 +101,7 @@ def _ended(
     reasons = {
         "all generations were made": len(history) >= config.generations,
         "the rest of the budget is kept for validation and the final check": evolution.left < least
-        or not study.affords(plan.finals + plan.unstarted_check + least),
+        or not study.affords(plan.finals + least, plan, evolution.pool.incumbent.program),
         "the limit of generations without a better candidate was reached": config.patience is not None
         and _since_better(history) >= config.patience,
     }

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from rollouts.budget import Budget, Spend
 from rollouts.datasets import samples_from_dicts
 from rollouts.dtypes import (
     Endpoint,
@@ -28,7 +30,7 @@ from rollouts.prompt_optimization.demos import Answers, DemoSet, demo_pool, exam
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
 from rollouts.prompt_optimization.objectives import with_objectives
 from rollouts.prompt_optimization.opening import closing, open_study, running
-from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
+from rollouts.prompt_optimization.plan import Plan, make_plan, paid_plan
 from rollouts.prompt_optimization.prepared import prepared
 from rollouts.prompt_optimization.proposers import LLMProposer, Proposal, Proposer, RuleProposer, Tried
 from rollouts.prompt_optimization.proposers.writing import repeatable
@@ -58,9 +60,15 @@ async def mipro(
 ) -> OptimizationResult:
     """Improves `start` on `data` within the study's budget and returns the best program with a verdict."""
     targets = targets_of(study, start, data.train, config) if config.optimize_instructions else []
-    usual = study.usual_rollout(usual_candidate(start, data.train, config), data.train[-1])
-    payable = affordable(study.options.budget, usual, config.num_candidates * len(targets))
-    plan = mipro_plan(config, data, payable, study.slots)
+    plan = planned(
+        config,
+        data,
+        start,
+        study.options.budget,
+        slots=study.slots,
+        usual=lambda program: study.usual_rollout(program, data.train[-1]),
+        texts=len(targets),
+    )
     if plan.raced and study.violations.watching:
         plan = plan.in_rounds(plan.minibatch, kept=_CLOSER_LOOK)
     data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
@@ -71,7 +79,7 @@ async def mipro(
     first_sets = replace(config, num_demo_sets=-(-config.num_demo_sets // config.proposal_rounds))
     (demo_sets, attempted), texts = await asyncio.gather(
         study.spawn(demo_sets_of(study, start, data.train[: plan.bootstrap], data.train, first_sets)),
-        study.spawn(_texts(targets, proposers, config)),
+        study.spawn(_texts(targets, proposers if plan.searched else (), config)),
     )
 
     plan = plan.without_bootstrap(plan.bootstrap - attempted)
@@ -104,6 +112,27 @@ async def mipro(
     population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
     population, front = with_objectives(study, population, data.val)
     return result_of(study, start, population, winner, history, checked, val=data.val, front=front)
+
+
+def planned(
+    config: MIPROConfig,
+    data: Splits,
+    start: Program,
+    budget: Budget,
+    *,
+    slots: int,
+    usual: Callable[[Program], Spend],
+    texts: int,
+) -> Plan:
+    """The plan of a run from `start` under `budget`, which rewrites so many `texts`; `usual` tells what a rollout of a
+    program takes."""
+    return paid_plan(
+        budget,
+        partial(mipro_plan, config, data, slots=slots),
+        usual(start),
+        usual(usual_candidate(start, data.train, config)),
+        config.num_candidates * texts,
+    )
 
 
 def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: int) -> Plan:

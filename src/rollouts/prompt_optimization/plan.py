@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -54,6 +54,11 @@ class Plan:
         return self.baseline + self.bootstrap + self.searched + 2 * self.test
 
     @property
+    def of_start(self) -> int:
+        """Rollouts of the start; the others may run anything."""
+        return self.baseline + self.bootstrap + self.test
+
+    @property
     def unstarted_check(self) -> int:
         """Rollouts of the final check that begin after the search: the winner's, and the second half of the start's."""
         return 2 * self.test - self.test // 2
@@ -85,14 +90,43 @@ def affordable(budget: Budget, rollout: Spend, proposals: int) -> int | None:
     call must always fit with its worst case.
     """
     counts = [] if budget.max_rollouts is None else [budget.max_rollouts]
-    for cap, usual in (
-        (budget.max_calls, rollout.calls),
-        (budget.max_tokens, rollout.tokens),
-        (budget.max_micros, rollout.micros),
-    ):
-        if cap is not None and usual:
+    for cap, usual in _capped(budget, rollout):
+        if usual:
             counts.append(max(0, int(cap * _KEPT / usual) - 2 * proposals))
     return min(counts, default=None)
+
+
+def paid_plan(
+    budget: Budget, plan_of: Callable[[int | None], Plan], start: Spend, changed: Spend, proposals: int
+) -> Plan:
+    """The largest plan that all caps pay for; `plan_of` makes the plan of so many rollouts (None: no cap).
+
+    As in `affordable`, where rollouts of the start take `start` and all others `changed`: with demonstrations a prompt
+    may be ten times as long.
+    """
+    bounds = [affordable(budget, usual, proposals) for usual in (start, changed)]
+    if bounds[0] is None or bounds[1] is None:
+        return plan_of(None)
+
+    def paid(plan: Plan) -> bool:
+        others = plan.total - plan.of_start + 2 * proposals
+        return all(
+            plan.of_start * one + others * other <= cap * _KEPT for cap, one, other in _capped(budget, start, changed)
+        )
+
+    least, most = sorted((bounds[0], bounds[1]))
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if paid(plan_of(middle)) else (least, middle - 1)
+    return plan_of(least)
+
+
+def _capped(budget: Budget, *spends: Spend) -> Iterator[tuple[int, ...]]:
+    """Each cap on calls, tokens and money, with what `spends` take of it."""
+    for name in ("calls", "tokens", "micros"):
+        cap = getattr(budget, f"max_{name}")
+        if cap is not None:
+            yield cap, *(getattr(spend, name) for spend in spends)
 
 
 def make_plan(config: MIPROConfig, *, train: int, val: int, test: int, rollouts: int | None) -> Plan:

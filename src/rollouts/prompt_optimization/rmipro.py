@@ -131,7 +131,7 @@ async def _last_race(
     look = min(len(val), max(1, plan.finals // (2 * len(leaders))))
     wanted = [(numbers, sample) for numbers in leaders for sample in swaps.order[:look]]
     wanted = [(numbers, sample) for numbers, sample in wanted if sample not in swaps.scores(numbers)]
-    if not study.stopping and study.affords(len(wanted) + plan.unstarted_check):
+    if not study.stopping and study.affords(len(wanted), plan, workshop.program(swaps.incumbent)):
         programs = [workshop.program(numbers) for numbers, _ in wanted]
         cells = [cells_of(program, [val[sample]])[0] for program, (_, sample) in zip(programs, wanted, strict=True)]
         plan = replace(plan, finals=max(0, plan.finals - len(cells)))

@@ -142,14 +142,13 @@ async def search(
     """
     lookahead = _lookahead(study.slots, plan)
     round_size = plan.minibatch if plan.raced else 1
-    held_back = plan.finals + plan.unstarted_check
     rounds: deque[Round] = deque()
     history: list[GenerationStats] = []
     waiting, stalled, lead = 0, False, _Lead(space.start, patience)
     while True:
         short = False
         while waiting < lookahead and not (stalled and rounds) and not _content(study, selector):
-            short = not study.affords(held_back + plan.minibatch)
+            short = not study.affords(plan.finals + plan.minibatch, plan, leading(selector, space))
             cells = [] if short else selector.ask(round_size)
             if not cells:
                 break
@@ -180,6 +179,11 @@ async def search(
     if not history:
         await _record_start(study, selector, space, baseline, plan.baseline)
     return history
+
+
+def leading(selector: Selector, space: Programs) -> Program:
+    """The program that would win now."""
+    return space.program(selector.recommend().candidate)
 
 
 class _Lead:

@@ -21,6 +21,7 @@ from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.connect import CallContext
 from rollouts.prompt_optimization.constraints import Violations
+from rollouts.prompt_optimization.plan import Plan
 from rollouts.prompt_optimization.usual import usual_rollout
 from rollouts.store.base import EventRow, Store
 
@@ -28,6 +29,8 @@ T = TypeVar("T")
 Listener = Callable[[str, Mapping[str, Any]], None]
 DEFAULT_SLOTS = 16
 _CHECK_MARGIN = 1.1
+_DRAWN = 3
+"""A program's own mean cost counts as much as the mean of all when it has run on so many rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,24 +200,30 @@ class Study:
                 self._proposing.discard(call)
         raise BudgetExhausted("seconds", cap=0, committed=0, wanted=0)
 
-    def affords(self, rollouts: int) -> bool:
-        """Whether `rollouts` more, on top of what is queued, fit in what is left, judged by their mean cost so far.
+    def affords(self, rollouts: int, plan: Plan, leader: Program) -> bool:
+        """Whether `rollouts` more fit in what is left, on top of what is queued and of the final check of `plan`, all
+        judged by their mean cost so far.
 
-        The last of them needs its worst case, of which one call's is known. What earlier processes of the run paid for
-        counts as left until it is used.
+        The winner's are judged by the mean of `leader` if that is higher, drawn to the other as long as it has run on
+        few rows. The last of them needs its worst case, of which one call's is known. What earlier processes of the run
+        paid for counts as left until it is used.
         """
         progress, ledger, paid = self.evaluator.progress, self.ledger, self.evaluator.paid.left
-        wanted = rollouts + progress.queued
+        wanted = rollouts + plan.unstarted_check + progress.queued
         left = ledger.left("rollouts")
         if left is not None and wanted > left + paid.rollouts + self._in_flight():
             return False
-        if not progress.done:
+        seen = progress.spent
+        if not seen.rollouts:
             return True
+        own = progress.by_program.get(leader.digest, Spend())
         for resource in ("micros", "tokens", "calls"):
             left = ledger.left(resource)
-            mean = getattr(progress.spent, resource) / progress.done
+            mean = getattr(seen, resource) / seen.rollouts
+            more = max(0.0, getattr(own, resource) - own.rollouts * mean) / (own.rollouts + _DRAWN)
             last = max(0.0, ledger.largest(resource) - mean)
-            if left is not None and wanted * mean * _CHECK_MARGIN + last > left + getattr(paid, resource):
+            expected = (wanted * mean + plan.test * more) * _CHECK_MARGIN
+            if left is not None and expected + last > left + getattr(paid, resource):
                 return False
         if not all(self.module_affords(name, max(0, wanted - paid.rollouts)) for name in self.accounts):
             return False
@@ -222,7 +231,7 @@ class Study:
         if cap is None:
             return True
         here = self.elapsed - ledger.elapsed_before
-        return self.elapsed + max(0, wanted - paid.rollouts) * here / progress.done < cap
+        return self.elapsed + max(0, wanted - paid.rollouts) * here / max(1, progress.done) < cap
 
     def module_affords(self, name: str, wanted: int) -> bool:
         """Whether a module's own budget pays for its calls in `wanted` more rollouts; True where it has none."""

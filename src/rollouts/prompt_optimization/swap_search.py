@@ -66,7 +66,9 @@ class SwapSearch:
         reasons = {
             "all planned trials were made": made >= config.num_trials or (cap is not None and made >= cap),
             "the rest of the budget is kept for validation and the final check": self._left < self._plan.minibatch
-            or not study.affords(self._plan.finals + self._plan.unstarted_check + self._plan.minibatch),
+            or not study.affords(
+                self._plan.finals + self._plan.minibatch, self._plan, self._workshop.program(self._swaps.incumbent)
+            ),
             "the target score was reached": config.target_score is not None
             and mean is not None
             and mean >= config.target_score

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rollouts.errors import ConfigError
 from rollouts.service.guard import UrlPolicy
 
 PUBLIC = UrlPolicy.of((), bound_to="0.0.0.0")
+ALLOWING = UrlPolicy.of(("10.0.0.0/8", "fd00::/8"), bound_to="0.0.0.0")
 LOCAL = UrlPolicy.of((), bound_to="127.0.0.1")
 PRIVATE = (
     "10.1.2.3",
@@ -58,12 +60,19 @@ def test_public_addresses_are_allowed(address: str) -> None:
     assert PUBLIC.permits(address)
 
 
-@given(st.ip_addresses())
-def test_a_network_that_is_allowed_adds_itself_and_nothing_else(address: Any) -> None:
-    policy = UrlPolicy.of(("10.0.0.0/8", "fd00::/8"), bound_to="0.0.0.0")
+@given(st.ip_addresses(v=4))
+def test_a_network_that_is_allowed_adds_itself_in_every_spelling_and_nothing_else(address: Any) -> None:
+    wanted = PUBLIC.permits(str(address)) or address in ip_network("10.0.0.0/8")
+    high, low = divmod(int(address), 1 << 16)
+    for text in (str(address), f"::ffff:{address}", f"64:ff9b::{address}", f"2002:{high:x}:{low:x}::"):
+        assert ALLOWING.permits(text) == wanted
+
+
+@given(st.ip_addresses(v=6))
+def test_a_network_of_ipv6_adds_itself_and_nothing_else(address: Any) -> None:
     text = str(address)
-    inside = text.startswith("10.") or text.startswith("fd")
-    assert policy.permits(text) == (PUBLIC.permits(text) or inside)
+    assume(not text.startswith(("::ffff:", "64:ff9b::", "2002:")))
+    assert ALLOWING.permits(text) == (PUBLIC.permits(text) or address in ip_network("fd00::/8"))
 
 
 @pytest.mark.parametrize("bound_to", ["127.0.0.1", "localhost", "::1"])

@@ -21,7 +21,7 @@ def anthropic(modules: Mapping[str, PromptTemplate]) -> str:
 
 
 def _anthropic(template: PromptTemplate) -> dict[str, Any]:
-    parts = tuple(layout(template, marked))
+    parts = tuple(layout(template, marked(template)))
     body = body_of(Request(endpoint=Endpoint(provider="anthropic", model="any"), messages=parts))
     system = "".join(block["text"] for block in body.get("system", ()))
     for message in body["messages"]:

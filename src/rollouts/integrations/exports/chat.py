@@ -31,7 +31,7 @@ def _openai(template: PromptTemplate) -> dict[str, Any]:
     values = example(template)
     return {
         "variables": variables(template),
-        "messages": completions(layout(template, marked)),
+        "messages": completions(layout(template, marked(template))),
         "example": {
             "variables": values,
             "messages": completions(render(template, values)),

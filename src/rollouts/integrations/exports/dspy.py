@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rollouts.dtypes import FewShotExample, PromptTemplate, pieces, placeholders
+from rollouts.dtypes import FewShotExample, PromptTemplate, pieces, placeholders, unescaped
 from rollouts.errors import ConfigError
 from rollouts.integrations.exports.layout import check_names, to_text, variables
 
@@ -49,7 +49,10 @@ def _state(template: PromptTemplate) -> dict[str, Any]:
         "traces": [],
         "train": [],
         "demos": demos,
-        "signature": {"instructions": template.system, "fields": [_field(name) for name in (*names, ANSWER)]},
+        "signature": {
+            "instructions": unescaped(template.system),
+            "fields": [_field(name) for name in (*names, ANSWER)],
+        },
         "lm": None,
     }
 

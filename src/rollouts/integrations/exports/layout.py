@@ -44,9 +44,23 @@ def rewritten(text: str, plain: Callable[[str], str], variable: Callable[[str], 
     return "".join(plain(part) + ("" if name is None else variable(name)) for part, name in pieces(text))
 
 
-def marked(text: str) -> str:
-    """Every placeholder as `{{name}}`: replacing this very text is exact, whatever braces stand around it."""
-    return rewritten(text, str, lambda name: "{{" + name + "}}")
+def marked(template: PromptTemplate) -> Callable[[str], str]:
+    """Rewrites a text of the template with every placeholder as `{{name}}`: replacing this very text is exact, whatever
+    braces stand around it. Raises ConfigError where plain text of the prompt reads the same."""
+
+    def rewrite(text: str) -> str:
+        mark = "{{{{{}}}}}".format
+        out = rewritten(text, str, mark)
+        names = [name for _, name in pieces(text)]
+        for name in variables(template):
+            if out.count(mark(name)) != names.count(name):
+                raise ConfigError(
+                    f"the prompt has the text {mark(name)} beside a placeholder of that name; rename the placeholder, "
+                    "or export another format"
+                )
+        return out
+
+    return rewrite
 
 
 def example(template: PromptTemplate) -> dict[str, Any]:

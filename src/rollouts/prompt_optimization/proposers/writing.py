@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from rollouts.datasets import DatasetSummary
-from rollouts.dtypes import Endpoint, Message, Request, Response, TextPart
+from rollouts.dtypes import Endpoint, Message, Request, Response, TextPart, unescaped
 from rollouts.prompt_optimization.proposers.base import Check, ProposalContext
 
 Generate = Callable[[Request], Awaitable[Response]]
@@ -120,6 +120,8 @@ def rules_of(context: ProposalContext, copying: str) -> str:
     rules = [f"at most {context.max_tokens} tokens", copying]
     if "{" in context.text:
         rules.append("keep every {placeholder} exactly as it stands")
+    if unescaped(context.text) != context.text:
+        rules.append("keep the backslash before a brace where there is one")
     rules += [f"keep this word for word: {span!r}" for span in context.frozen_spans if span in context.text]
     return f"Rules: {'; '.join(rules)}."
 
