@@ -265,6 +265,26 @@ def test_resume_with_other_settings(cli: Cli, provider: Provider) -> None:
     assert cli("optimize", cli.job, "--json", "--run", run, "--max-calls", 900).code == 0
 
 
+def test_a_verdict_is_not_replaced_by_one_from_fewer_rows(cli: Cli, provider: Provider) -> None:
+    mock = provider()
+    options = ("optimize", cli.job, "--json", "--store", "s.db")
+    run = cli(*options).json
+    calls = mock.calls
+    for less in (("--max-calls", 60), ("--set", "termination_config.budget=100")):
+        refused(
+            cli,
+            "is done",
+            "start a new run",
+            code=failures.USAGE,
+            options=("--store", "s.db", "--run", run["run_id"], *less),
+        )
+    assert mock.calls == calls
+    again = cli(*options, "--run", run["run_id"]).json
+    assert (again["verdict"], again["test"]) == (run["verdict"], run["test"])
+    more = cli(*options, "--run", run["run_id"], "--set", "termination_config.budget=300").json
+    assert more["test"]["best"]["n"] >= run["test"]["best"]["n"]
+
+
 def test_missing_runs_and_stores(cli: Cli, provider: Provider) -> None:
     provider()
     assert cli("runs", "list").code == failures.STORE

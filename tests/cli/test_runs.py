@@ -7,7 +7,7 @@ from typing import Any
 
 from rollouts.cli import failures
 from rollouts.store import RunRow, open_store
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, label_of
 from tests.cli.test_optimize import Provider
 
 
@@ -104,3 +104,47 @@ def test_train_says_what_a_job_with_a_data_set_is_for(cli: Cli) -> None:
     answer = cli("train", cli.job)
     assert answer.code == failures.USAGE
     assert "train needs `task_app_url`; for a job with a data set use rollouts optimize" in answer.err
+
+
+def test_rows_that_became_better_or_worse(cli: Cli, provider: Provider) -> None:
+    provider()
+    run = cli("optimize", cli.job, "--json").json
+    found = cli("runs", "diff", "latest", "--rows", "--limit", 100, "--json").json
+    test = run["test"]
+    assert found["run_id"] == run["run_id"]
+    assert sum(found[name] for name in ("better", "worse", "same", "failed")) == test["best"]["n"]
+    gain = found["better"] - found["worse"]
+    assert gain == round(test["best"]["n"] * (test["best"]["mean"] - test["baseline"]["mean"])) > 0
+    changes = [row["change"] for row in found["rows"]]
+    assert changes == sorted(changes)
+    assert len(changes) == found["better"] + found["worse"]
+    for row in found["rows"]:
+        right = "best" if row["change"] > 0 else "start"
+        assert row[right]["output"] == row["ground_truth"] == label_of(row["inputs"]["text"])
+    shown = cli("runs", "diff", run["run_id"], "--rows", "--limit", 1).out
+    assert f"{found['better']} better, {found['worse']} worse, {found['same']} as before" in " ".join(shown.split())
+    assert found["rows"][0]["sample_id"] in shown
+    assert f"the first 1 of {len(changes)}" in shown
+
+
+def test_rows_need_a_changed_prompt_of_one_run(cli: Cli, provider: Provider) -> None:
+    keep(cli, row("r1", summary={"start_program": "a", "best_program": "a"}), row("r2"), row("e1", method="evaluate"))
+    for names, told in (
+        (("r1",), "no row has changed"),
+        (("r2",), "final check"),
+        (("e1",), "did not search"),
+        (("r1", "r2"), "of one run"),
+    ):
+        answer = cli("runs", "diff", *names, "--rows", "--store", "s.db")
+        assert (answer.code, told in answer.err) == (failures.USAGE, True), answer.err
+
+
+def test_rollouts_are_shown_with_what_was_asked(cli: Cli, provider: Provider) -> None:
+    provider()
+    run = cli("optimize", cli.job, "--json").json["run_id"]
+    lines = [json.loads(line) for line in cli("runs", "export", run, "--format", "jsonl").out.splitlines()]
+    assert len(lines) > 60
+    for line in lines:
+        assert line["ground_truth"] == label_of(line["inputs"]["text"])
+        assert line["data"]["phase"] in ("baseline", "bootstrap", "search", "validate", "test")
+    assert lines[0]["ground_truth"] in cli("runs", "show", run, "--rollouts", "--limit", 1).out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rollouts.store import EventRow, GenerationRow, ProgramRow, RolloutRow, RunRow
+from rollouts.store import EventRow, GenerationRow, ProgramRow, RolloutRow, RunRow, SampleRow
 
 _USE = {"prompt_tokens": 10, "completion_tokens": 2, "cached_tokens": 4, "cost_micros": 7, "latency_s": 0.25}
 FAILURE = {"kind": "CallTimeout", "message": "no answer"}
@@ -49,6 +49,11 @@ def generation(key: str, **changes: Any) -> GenerationRow:
 
 def program(digest: str, **changes: Any) -> ProgramRow:
     return ProgramRow(**{"digest": digest, "modules": {"main": {"system": "Be brief."}}} | changes)
+
+
+def sample(digest: str, **changes: Any) -> SampleRow:
+    row: dict[str, Any] = {"digest": digest, "inputs": {"text": "naïve 😀"}, "ground_truth": ["yes", 1]}
+    return SampleRow(**row | changes)
 
 
 def event(seq: int, **changes: Any) -> EventRow:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rollouts.errors import ConfigError, RunLocked, RunNotFound, StoreError
 from rollouts.store import EventRow, GenerationRow, RolloutRow, Store, UseRow
-from tests.store.rows import event, failed, generation, program, rollout, run
+from tests.store.rows import event, failed, generation, program, rollout, run, sample
 
 
 def keys(rows: object) -> list[str]:
@@ -20,21 +20,31 @@ def keys(rows: object) -> list[str]:
 
 
 def test_what_is_recorded_is_found(store: Store) -> None:
-    rows = rollout("a"), generation("b", request={"messages": ["hi"]}), program("c"), event(1)
+    rows = rollout("a"), generation("b", request={"messages": ["hi"]}), program("c"), event(1), sample("d")
     store.record(*rows)
     store.flush()
     assert store.rollouts(["a", "none"]) == {"a": rows[0]}
     assert store.generations(["b", "none"]) == {"b": rows[1]}
     assert store.programs(["c", "none"]) == {"c": rows[2]}
     assert store.events("run-1") == [rows[3]]
+    assert store.samples(["d", "none"]) == {"d": rows[4]}
+
+
+@pytest.mark.parametrize("value", [None, "", "a\x00b\ud800", 0, False, ["é", {"a": None}], {"b": 1.5}])
+def test_a_sample_is_kept_as_it_is(store: Store, value: object) -> None:
+    row = sample("d", inputs={"text": value}, ground_truth=value)
+    store.record(row, sample("d", inputs={}))
+    store.flush()
+    assert store.samples(["d"]) == {"d": row}
 
 
 def test_queued_rows_are_found_before_they_are_flushed(store: Store) -> None:
     for number in range(200):
-        store.record(rollout(f"r{number}"), generation(f"g{number}"), program(f"p{number}"))
+        store.record(rollout(f"r{number}"), generation(f"g{number}"), program(f"p{number}"), sample(f"s{number}"))
         assert store.rollouts([f"r{number}"]).keys() == {f"r{number}"}
         assert store.generations([f"g{number}"]).keys() == {f"g{number}"}
         assert store.programs([f"p{number}"]).keys() == {f"p{number}"}
+        assert store.samples([f"s{number}"]).keys() == {f"s{number}"}
 
 
 def test_no_key_finds_nothing(store: Store) -> None:

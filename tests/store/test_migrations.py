@@ -18,8 +18,9 @@ from rollouts.errors import StoreError, StoreTooNew
 from rollouts.store import SqlStore, open_store
 from rollouts.store.migrate import SCRIPTS
 from rollouts.store.schema import REVISIONS, VERSION_TABLE, metadata
-from tests.store.rows import event, failed, generation, program, rollout, run
+from tests.store.rows import event, failed, generation, program, rollout, run, sample
 
+_WITHOUT_SAMPLES = ("v1", "v2", "v3")
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("v*.sql"))
 
 
@@ -35,11 +36,13 @@ def test_an_old_store_is_opened_and_continued(dump: Path, tmp_path: Path) -> Non
     store = open_store(tmp_path / "old.db")
     changed = {"status": "stopped", "authorised": {"micros": 100}, "summary": {"best": "p1"}}
     assert store.runs() == [run("run-2", created_at=2.0), run("run-1", created_at=1.0, name="é", **changed)]
-    paid = [rollout("a"), failed("b"), rollout("c", output="naïve 😀")]
+    shown = {} if dump.stem in _WITHOUT_SAMPLES else {"sample": "x"}
+    paid = [rollout("a", **shown), failed("b", **shown), rollout("c", output="naïve 😀", **shown)]
     assert list(store.scan_rollouts("run-1")) == paid
     assert list(store.scan_rollouts("run-2")) == paid[2:]
     assert list(store.scan_generations("run-1", phase="task")) == [generation("g")]
     assert store.programs(["p1"]) == {"p1": program("p1")}
+    assert store.samples(["x"]) == ({"x": sample("x")} if shown else {})
     assert store.events("run-1") == [event(1), event(2)]
     store.record(rollout("b"), rollout("d"), event(3))
     store.update_run("run-1", status="done")

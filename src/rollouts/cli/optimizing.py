@@ -12,9 +12,10 @@ from rollouts.cli.checking import check
 from rollouts.cli.running import check_folder, prepared, watched
 from rollouts.errors import ConfigError
 from rollouts.experiments.estimate import check_models, estimate
-from rollouts.experiments.job import Job, resumable, run_job, save
+from rollouts.experiments.job import Job, run_job, save
 from rollouts.experiments.loading import LoadedConfig
 from rollouts.experiments.results import front_json
+from rollouts.experiments.resuming import resumable
 from rollouts.prompt_optimization import OptimizationResult, Study, StudyOptions
 from rollouts.store import Store, open_store
 from rollouts.store.dialects import without_password

@@ -62,10 +62,17 @@ def runs_bottleneck(run_id: Run, store: StorePlace = None, as_json: Json = False
 def runs_diff(
     run_a: Run,
     run_b: Annotated[str | None, typer.Argument(metavar="[RUN_B]", help="Another run.")] = None,
+    *,
+    rows: Annotated[bool, typer.Option("--rows", help="Shows the test rows that became better or worse.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most rows to show.")] = 20,
     store: StorePlace = None,
     as_json: Json = False,
 ) -> int:
-    """What a run made of its prompt, or how two runs differ."""
+    """What a run made of its prompt or of its test rows, or how two runs differ."""
+    if rows:
+        from rollouts.cli.rows import diff_rows
+
+        return diff_rows(store, run_a, run_b, limit=limit, as_json=as_json)
     from rollouts.cli.runs import diff
 
     return diff(store, run_a, run_b, as_json=as_json)

@@ -168,7 +168,7 @@ def show_rollouts(
         failures.print_json(words.plain({"run_id": run.id, "rollouts": chosen}))
         return 0
     table = Table()
-    for column in ("sample", "program", "score", "output or failure", "tokens", "latency"):
+    for column in ("sample", "program", "score", "expected", "output or failure", "tokens", "latency"):
         table.add_column(column)
     for row in chosen:
         failure = row["failure"]
@@ -177,6 +177,7 @@ def show_rollouts(
             row["sample_id"],
             row["program"][:10],
             words.score(row["score"]),
+            "–" if row["ground_truth"] is None else words.short(row["ground_truth"], 40),
             words.short(text, 80),
             str(row["prompt_tokens"] + row["completion_tokens"]),
             words.seconds(row["latency_s"]),

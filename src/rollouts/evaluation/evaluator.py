@@ -31,7 +31,7 @@ from rollouts.evaluation.paid import Paid
 from rollouts.evaluation.rollout import Task, evaluate_sample, rollout_key
 from rollouts.executors import Executor
 from rollouts.llm.client import Client
-from rollouts.store.base import ProgramRow, RolloutRow, Store, UseRow
+from rollouts.store.base import ProgramRow, RolloutRow, SampleRow, Store, UseRow
 
 _ONE_ROLLOUT = Spend(rollouts=1)
 
@@ -92,7 +92,7 @@ class Evaluator:
         self.progress = Progress()
         self._running: dict[str, asyncio.Future[Evaluation]] = {}
         self._wanted: Counter[str] = Counter()
-        self._programs: set[str] = set()
+        self._stored: set[str] = set()
         self._stopped: str | None = None
         self._broken: BaseException | None = None
 
@@ -120,7 +120,7 @@ class Evaluator:
                     self.progress.note(row.program, spend)
         self.progress.cached += len(cells) - len(todo)
         self.progress.queued += len(todo)
-        self._note_programs(cells, todo)
+        self._keep_contents([cells[index] for index in todo])
 
         queued = set(todo)
         self._wanted.update(keys[index] for index in todo)
@@ -166,16 +166,21 @@ class Evaluator:
             self.store.record(*foreign)
         return known
 
-    def _note_programs(self, cells: Sequence[Cell], todo: Sequence[int]) -> None:
-        """Stores each program once, so that a rollout's prompt can be shown again from its digest."""
+    def _keep_contents(self, cells: Sequence[Cell]) -> None:
+        """Stores each program and sample once, so that rollouts can be shown whole from their digests."""
         if self.store is None:
             return
-        for index in todo:
-            program = cells[index].program
-            if program.digest not in self._programs:
-                self._programs.add(program.digest)
+        for cell in cells:
+            program, sample = cell.program, cell.sample
+            if program.digest not in self._stored:
+                self._stored.add(program.digest)
                 modules = {name: template.to_json() for name, template in program.modules.items()}
                 self.store.record(ProgramRow(digest=program.digest, modules=modules))
+            if sample.digest not in self._stored:
+                self._stored.add(sample.digest)
+                self.store.record(
+                    SampleRow(digest=sample.digest, inputs=dict(sample.inputs), ground_truth=sample.ground_truth)
+                )
 
     def _leave(self, key: str) -> None:
         """One batch less that waits for this rollout: its result is kept until the last one has it."""
@@ -255,7 +260,7 @@ class Evaluator:
         )
         progress.note(evaluation.program, spent)
         if self.store is not None:
-            self.store.record(_to_row(evaluation, sample, self.run_id))
+            self.store.record(_to_row(evaluation, sample, self.run_id, phase))
 
 
 def _missing(key: str, cell: Cell, reason: str) -> Evaluation:
@@ -268,8 +273,8 @@ def _missing(key: str, cell: Cell, reason: str) -> Evaluation:
     )
 
 
-def _to_row(evaluation: Evaluation, sample: Sample, run_id: str) -> RolloutRow:
-    data: dict[str, Any] = {}
+def _to_row(evaluation: Evaluation, sample: Sample, run_id: str, phase: str) -> RolloutRow:
+    data: dict[str, Any] = {"phase": phase}
     score = evaluation.score
     if score is not None:
         data["metrics"] = [[m.name, m.value, m.weight] for m in score.metrics]
@@ -307,6 +312,7 @@ def _to_row(evaluation: Evaluation, sample: Sample, run_id: str) -> RolloutRow:
         latency_s=evaluation.latency_s,
         data=data,
         created_at=time.time(),
+        sample=sample.digest,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any, Literal
 
 from rollouts.dtypes import PromptTemplate
@@ -12,6 +13,7 @@ from rollouts.errors import ConfigError
 from rollouts.store.base import RunRow, Store
 
 Which = Literal["start", "best"]
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +63,19 @@ def stored_modules(store: Store, run: RunRow, which: Which = "best") -> dict[str
 def rollouts_json(
     store: Store, run_id: str, *, program: str | None = None, failed: bool | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The run's rollouts as JSON objects, read in pages. `program` is a digest or the beginning of one."""
+    """The run's rollouts as JSON objects with the `inputs` and `ground_truth` of their samples (None where they are not
+    stored), read in pages. `program` is a digest or the beginning of one."""
     whole = program if program is not None and len(program) >= 32 else None
-    for row in store.scan_rollouts(run_id, program=whole, failed=failed):
-        if program is None or row.program.startswith(program):
-            yield {field.name: getattr(row, field.name) for field in fields(row)}
+    rows = store.scan_rollouts(run_id, program=whole, failed=failed)
+    chosen = (row for row in rows if program is None or row.program.startswith(program))
+    while page := list(islice(chosen, _PAGE)):
+        samples = store.samples(list(dict.fromkeys(row.sample for row in page)))
+        for row in page:
+            sample = samples.get(row.sample)
+            told: dict[str, Any] = {"inputs": None, "ground_truth": None}
+            if sample is not None:
+                told = {"inputs": sample.inputs, "ground_truth": sample.ground_truth}
+            yield {field.name: getattr(row, field.name) for field in fields(row)} | told
 
 
 def config_differences(before: RunRow, after: RunRow) -> dict[str, tuple[Any, Any]]:

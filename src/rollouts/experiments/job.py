@@ -13,7 +13,7 @@ from rollouts.agents import AgentLimits
 from rollouts.datasets import auto_sizes, load, split, usable_rows
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, Sample, ScoreFn
 from rollouts.environments import make_environment_factory
-from rollouts.errors import ConfigError, DataError, RunNotFound
+from rollouts.errors import ConfigError, DataError
 from rollouts.evaluation import Task
 from rollouts.evaluation.metrics import BuiltIn, resolve_metric
 from rollouts.experiments.config import JobConfig
@@ -41,7 +41,7 @@ from rollouts.prompt_optimization.opening import closing, open_study
 from rollouts.prompt_optimization.rmipro import default_writers, rmipro
 from rollouts.prompt_optimization.splits import chosen_rows, shown_inputs
 from rollouts.prompt_optimization.study import Study
-from rollouts.store import RunRow, Store
+from rollouts.store import Store
 
 DEFAULT_STORE = ".rollouts/rollouts.db"
 _PARTS = ("train", "val", "test")
@@ -220,38 +220,6 @@ def _by_number(plan: DatasetPlan, pool: Sequence[Sample], divide: Callable[..., 
         size = plan.sizes.get("test", 1.0)
         parts["test"] = divide(rest, {"test": size})["test"] if rest and size else []
     return Splits.of(parts)
-
-
-def resumable(store: Store, job: Job, run_id: str | None) -> RunRow:
-    """The run to continue: the one named, or the newest of this job that has not ended.
-
-    Raises RunNotFound when there is none, ConfigError when the job has changed since it began. Limits may change:
-    everything else decides what the run does.
-    """
-    if run_id:
-        run = store.run(run_id)
-    else:
-        name, method = job.options.name, job.options.method
-        unfinished = [run for run in store.runs(limit=200) if run.status != "done"]
-        candidates = [run for run in unfinished if (run.name, run.method) == (name, method)]
-        if not candidates:
-            raise RunNotFound(f"no unfinished run of {job.options.name!r} to resume; start it without --resume")
-        run = candidates[0]
-    changed = _changed(dict(run.config), dict(job.config))
-    if changed:
-        raise ConfigError(
-            f"run {run.id} was started with other settings ({', '.join(changed)}); put them back, or start a new run"
-        )
-    return run
-
-
-_MAY_CHANGE = ("termination_config", "execution", "results_folder", "constraints")
-
-
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    old, new = before.get("prompt_learning", {}), now.get("prompt_learning", {})
-    keys = sorted({*old, *new} - set(_MAY_CHANGE))
-    return [key for key in keys if old.get(key) != new.get(key)]
 
 
 async def run_job(job: Job, store: Store, *, options: StudyOptions | None = None) -> tuple[OptimizationResult, Study]:

@@ -36,8 +36,9 @@ class RunRow:
 class RolloutRow:
     """One program on one sample. `key` is its content key; `run_id` the run that paid for it.
 
-    `score` is None for a failure, and then `failure` is set. `output` is the final answer's text. `data` holds
-    metrics, feedback, per-module scores, per-call usage and, for agents, the messages after the prompt.
+    `sample_id` names the row; its content is stored under the digest `sample` (empty where older versions wrote it).
+    `score` is None for a failure, and then `failure` is set. `output` is the final answer's text. `data` holds the
+    phase, metrics, feedback, per-module scores, per-call usage and, for agents, the messages after the prompt.
     """
 
     key: str
@@ -55,12 +56,13 @@ class RolloutRow:
     latency_s: float
     data: JSON
     created_at: float
+    sample: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRow:
     """One answered model request. `request` holds the messages of judge and proposer calls; None for task calls,
-    whose prompt is known from program and sample."""
+    whose prompt follows from program and sample."""
 
     key: str
     run_id: str
@@ -85,6 +87,15 @@ class ProgramRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRow:
+    """What a program was given, and what the answer should be (None: unknown), behind a sample's digest."""
+
+    digest: str
+    inputs: JSON
+    ground_truth: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventRow:
     """Something that happened in a run: `kind` and its data. `seq` counts up from 1 within a run."""
 
@@ -103,7 +114,7 @@ class UseRow:
     key: str
 
 
-Row = RolloutRow | GenerationRow | ProgramRow | EventRow | UseRow
+Row = RolloutRow | GenerationRow | ProgramRow | SampleRow | EventRow | UseRow
 
 
 class Store(Protocol):
@@ -131,6 +142,10 @@ class Store(Protocol):
 
     def programs(self, digests: Sequence[str]) -> Mapping[str, ProgramRow]:
         """The programs stored under `digests`, queued ones included."""
+        ...
+
+    def samples(self, digests: Sequence[str]) -> Mapping[str, SampleRow]:
+        """The samples stored under `digests`, queued ones included."""
         ...
 
     def create_run(self, run: RunRow) -> None:

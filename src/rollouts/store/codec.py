@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Table
 
 from rollouts.errors import StoreError
 from rollouts.store import schema
-from rollouts.store.base import JSON, EventRow, GenerationRow, ProgramRow, RolloutRow, RunRow, UseRow
+from rollouts.store.base import JSON, EventRow, GenerationRow, ProgramRow, RolloutRow, RunRow, SampleRow, UseRow
 
 R = TypeVar("R")
 
@@ -86,8 +86,11 @@ RUNS = Codec(RunRow, schema.runs, json_fields=["config", "authorised", "summary"
 ROLLOUTS = Codec(RolloutRow, schema.rollouts, json_fields=["failure", "data"], free_text=["sample_id", "output"])
 GENERATIONS = Codec(GenerationRow, schema.generations, json_fields=["request", "response"], free_text=["model"])
 PROGRAMS = Codec(ProgramRow, schema.programs, json_fields=["modules"])
+SAMPLES = Codec(SampleRow, schema.samples, json_fields=["inputs", "ground_truth"])
 EVENTS = Codec(EventRow, schema.events, json_fields=["data"])
 USES = Codec(UseRow, schema.run_rollouts)
 
-QUEUED: dict[type[Any], Codec[Any]] = {codec.row: codec for codec in (PROGRAMS, GENERATIONS, ROLLOUTS, USES, EVENTS)}
+QUEUED: dict[type[Any], Codec[Any]] = {
+    codec.row: codec for codec in (PROGRAMS, SAMPLES, GENERATIONS, ROLLOUTS, USES, EVENTS)
+}
 """The kinds of rows that are queued, in the order in which a transaction writes them."""

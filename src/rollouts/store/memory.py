@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from rollouts.errors import RunLocked, RunNotFound, StoreError
-from rollouts.store.base import EventRow, GenerationRow, ProgramRow, RolloutRow, Row, RunRow, UseRow
+from rollouts.store.base import EventRow, GenerationRow, ProgramRow, RolloutRow, Row, RunRow, SampleRow, UseRow
 from rollouts.store.rules import check, check_changes, key_of, pick_run, replaces
 
 
@@ -25,6 +25,7 @@ class MemoryStore:
         self._rollouts: dict[str, RolloutRow] = {}
         self._generations: dict[str, GenerationRow] = {}
         self._programs: dict[str, ProgramRow] = {}
+        self._samples: dict[str, SampleRow] = {}
         self._events: dict[str, dict[int, EventRow]] = {}
         self._paid: dict[str, dict[str, None]] = {}
         self._used: dict[str, dict[str, None]] = {}
@@ -51,6 +52,8 @@ class MemoryStore:
                     self._generated.setdefault(row.run_id, []).append(row)
             case ProgramRow():
                 self._programs.setdefault(row.digest, row)
+            case SampleRow():
+                self._samples.setdefault(row.digest, row)
             case EventRow():
                 self._events.setdefault(row.run_id, {}).setdefault(row.seq, row)
             case UseRow():
@@ -77,6 +80,9 @@ class MemoryStore:
 
     def programs(self, digests: Sequence[str]) -> Mapping[str, ProgramRow]:
         return {digest: self._programs[digest] for digest in digests if digest in self._programs}
+
+    def samples(self, digests: Sequence[str]) -> Mapping[str, SampleRow]:
+        return {digest: self._samples[digest] for digest in digests if digest in self._samples}
 
     def create_run(self, run: RunRow) -> None:
         with self._guard:

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from rollouts.errors import ConfigError, RunNotFound, StoreError
-from rollouts.store.base import EventRow, GenerationRow, ProgramRow, RolloutRow, Row, RunRow, UseRow
+from rollouts.store.base import EventRow, GenerationRow, ProgramRow, RolloutRow, Row, RunRow, SampleRow, UseRow
 
 Key = str | tuple[str, int] | tuple[str, str]
 
@@ -31,7 +31,7 @@ def key_of(row: Row) -> Key:
     match row:
         case RolloutRow() | GenerationRow():
             return row.key
-        case ProgramRow():
+        case ProgramRow() | SampleRow():
             return row.digest
         case EventRow():
             return row.run_id, row.seq

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """All schema versions this code can migrate from, oldest first; the last is the one it works with."""
 
 VERSION_TABLE = "rollouts_version"
@@ -72,6 +72,7 @@ rollouts = Table(
     *_cost_columns(),
     Column("data", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("sample", String, nullable=False, server_default=""),
     Index("ix_rollouts_run", "run_id", "id"),
     Index(
         "ix_rollouts_failed",
@@ -102,6 +103,14 @@ programs = Table(
     metadata,
     Column("digest", String, primary_key=True),
     Column("modules", Text, nullable=False),
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("inputs", Text, nullable=False),
+    Column("ground_truth", Text),
 )
 
 events = Table(

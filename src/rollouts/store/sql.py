@@ -12,14 +12,14 @@ from sqlalchemy.exc import IntegrityError
 
 from rollouts.errors import RunNotFound, StoreError
 from rollouts.store import schema
-from rollouts.store.base import EventRow, GenerationRow, ProgramRow, RolloutRow, Row, RunRow
-from rollouts.store.codec import EVENTS, GENERATIONS, PROGRAMS, QUEUED, ROLLOUTS, RUNS, Codec, clean, dumps
+from rollouts.store.base import EventRow, GenerationRow, ProgramRow, RolloutRow, Row, RunRow, SampleRow
+from rollouts.store.codec import EVENTS, GENERATIONS, PROGRAMS, QUEUED, ROLLOUTS, RUNS, SAMPLES, Codec, clean, dumps
 from rollouts.store.database import Database
 from rollouts.store.dialects import is_transient
 from rollouts.store.rules import check, check_changes, key_of, pick_run
 from rollouts.store.writer import Batch, Encoded, Writer
 
-R = TypeVar("R", RolloutRow, GenerationRow, ProgramRow)
+R = TypeVar("R", RolloutRow, GenerationRow, ProgramRow, SampleRow)
 
 _ATTEMPTS = 3
 _IDS_FOR_HINTS = 1000
@@ -75,6 +75,9 @@ class SqlStore:
 
     def programs(self, digests: Sequence[str]) -> Mapping[str, ProgramRow]:
         return self._find(PROGRAMS, digests)
+
+    def samples(self, digests: Sequence[str]) -> Mapping[str, SampleRow]:
+        return self._find(SAMPLES, digests)
 
     def _find(self, codec: Codec[R], keys: Sequence[str]) -> dict[str, R]:
         """What is stored comes first: a queued row with a known key will be left out."""
@@ -199,5 +202,5 @@ class SqlStore:
             raise error
 
 
-def _is_success(row: RolloutRow | GenerationRow | ProgramRow) -> bool:
+def _is_success(row: RolloutRow | GenerationRow | ProgramRow | SampleRow) -> bool:
     return not isinstance(row, RolloutRow) or row.failure is None

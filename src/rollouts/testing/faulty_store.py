@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from rollouts.errors import StoreError
-from rollouts.store.base import EventRow, GenerationRow, ProgramRow, RolloutRow, Row, RunRow, Store
+from rollouts.store.base import EventRow, GenerationRow, ProgramRow, RolloutRow, Row, RunRow, SampleRow, Store
 
 
 class FaultyStore:
@@ -64,6 +64,9 @@ class FaultyStore:
 
     def programs(self, digests: Sequence[str]) -> Mapping[str, ProgramRow]:
         return self.inner.programs(digests)
+
+    def samples(self, digests: Sequence[str]) -> Mapping[str, SampleRow]:
+        return self.inner.samples(digests)
 
     def run(self, run_id: str) -> RunRow:
         return self.inner.run(run_id)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rollouts.store import UseRow, open_store
 from rollouts.store.schema import REVISIONS
-from tests.store.rows import event, failed, generation, program, rollout, run
+from tests.store.rows import event, failed, generation, program, rollout, run, sample
 
 HERE = Path(__file__).parent
 
@@ -21,7 +21,8 @@ def fill(place: Path) -> None:
     store.create_run(run("run-1", created_at=1.0, name="é"))
     store.create_run(run("run-2", created_at=2.0))
     store.update_run("run-1", status="stopped", authorised={"micros": 100}, summary={"best": "p1"})
-    store.record(program("p1"), rollout("a"), failed("b"), rollout("c", output="naïve 😀"), event(1), event(2))
+    store.record(program("p1"), sample("x"), rollout("a", sample="x"), failed("b", sample="x"))
+    store.record(rollout("c", output="naïve 😀", sample="x"), event(1), event(2))
     store.record(generation("g"), generation("h", phase="judge", request={"messages": ["hi"]}))
     store.record(UseRow(run_id="run-2", key="c"))
     store.close()
