@@ -115,6 +115,13 @@ async def test_rules_follow_the_answers(answers: Sequence[Any], words: str) -> N
     assert any(words in text for text in await rules(answers))
 
 
+async def test_rules_list_labels_as_they_are() -> None:
+    texts = await rules(("Yes, at once", "No_never") * 5)
+    assert "one of these:\n- No_never\n- Yes, at once\n" in texts[0]
+    assert "as given, with underscores" in texts[0]
+    assert "as given, in lower case with underscores" in (await rules(("a_b", "c_d") * 5))[0]
+
+
 async def test_rules_keep_to_the_count_the_check_and_the_first_round() -> None:
     assert len(await rules(("a", "b") * 5, 2)) == 2
     assert await rules(("a", "b") * 5, check=lambda text: "no") == []

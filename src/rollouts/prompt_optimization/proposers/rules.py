@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rollouts.dtypes import placeholders
 from rollouts.prompt_optimization.proposers.base import Proposal, ProposalContext
@@ -36,7 +36,7 @@ def _of_user_template(context: ProposalContext) -> Iterator[str]:
     base = context.text.strip()
     tagged = "\n".join(f"<{name}>\n{{{name}}}\n</{name}>" for name in sorted(placeholders(base)))
     labels = sorted(context.summary.labels or ())
-    named = f"Possible answers: {', '.join(labels)}" if labels and len(labels) <= _MAX_LABELS else ""
+    named = f"Possible answers:{_listed(labels)}" if labels and len(labels) <= _MAX_LABELS else ""
     for body in (base, tagged):
         for text in (_join(named, body), body, _join(body, "Answer:"), _join(named, body, "Answer:")):
             if text != base:
@@ -63,11 +63,12 @@ def _additions(context: ProposalContext) -> Iterator[str]:
     summary = context.summary
     labels = sorted(summary.labels or ())
     if labels and len(labels) <= _MAX_LABELS:
-        yield f"Answer with exactly one of these: {', '.join(labels)}."
+        yield f"Answer with exactly one of these:{_listed(labels, end='.')}"
         yield "Reply with the answer only: no explanation, no punctuation, no other words."
         words = {len(label.replace("_", " ").split()) for label in labels}
         if any("_" in label for label in labels):
-            yield "Write it exactly as given, in lower case with underscores."
+            lower = all(label == label.lower() for label in labels)
+            yield f"Write it exactly as given, {'in lower case ' if lower else ''}with underscores."
         elif words == {1}:
             yield "Use a single word."
     elif summary.answers == "number":
@@ -78,6 +79,13 @@ def _additions(context: ProposalContext) -> Iterator[str]:
     else:
         yield "Answer in the style and at the length of the examples."
         yield "Give the answer only, without introduction."
+
+
+def _listed(labels: Sequence[str], end: str = "") -> str:
+    """Labels in a line, or one on each line where a comma is part of one."""
+    if any("," in label for label in labels):
+        return "".join(f"\n- {label}" for label in labels)
+    return f" {', '.join(labels)}{end}"
 
 
 def _join(*parts: str) -> str:
