@@ -13,7 +13,7 @@ from rollouts.dtypes import Choices, Endpoint, JsonSchema, Message, Price, Reque
 from rollouts.errors import ConfigError
 from rollouts.llm import anthropic_wire as wire
 from rollouts.llm.anthropic import AnthropicProvider
-from rollouts.llm.openai_wire import WireError
+from rollouts.llm.openai_answers import WireError
 
 TOOL = Tool(name="f", description="d", parameters={"type": "object"})
 MARK = {"type": "ephemeral"}

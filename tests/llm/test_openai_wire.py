@@ -16,6 +16,7 @@ from rollouts.errors import ConfigError, MalformedResponse, ProviderError, Provi
 from rollouts.llm import openai_wire as wire
 from rollouts.llm.failures import Failures, retry_after
 from rollouts.llm.openai import OpenAIProvider
+from rollouts.llm.openai_answers import Answer, Stream, WireError, answer_of, usage_of
 from rollouts.llm.registry import PROVIDERS, spec_of
 from rollouts.llm.tokens import estimate, upper_bound
 from rollouts.testing import mock_wire
@@ -30,9 +31,9 @@ def body(provider: str, model: str = "m", *, price: Price | None = None, wanted:
     return wire.body_of(request, spec_of(provider), price)
 
 
-def answer(data: Any, wanted: Any = None) -> wire.Answer:
+def answer(data: Any, wanted: Any = None) -> Answer:
     endpoint = Endpoint(provider="openai", model="m")
-    return wire.answer_of(data, Request(endpoint=endpoint, messages=(), response_format=wanted))
+    return answer_of(data, Request(endpoint=endpoint, messages=(), response_format=wanted))
 
 
 def said(**message: Any) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def test_a_choice_that_was_not_kept_is_the_text_as_it_is() -> None:
 )
 def test_usage_in_many_spellings(data: Any, usage: tuple[int, int, int]) -> None:
     prompt, completion, cached = usage
-    assert wire.usage_of(data) == Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
+    assert usage_of(data) == Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_usage_in_many_spellings(data: Any, usage: tuple[int, int, int]) -> None
     ],
 )
 def test_usage_that_says_too_little_is_none(data: Any) -> None:
-    assert wire.usage_of(data) is None
+    assert usage_of(data) is None
 
 
 json_values = st.recursive(
@@ -231,14 +232,14 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_json_is_an_answer_or_a_wire_error(data: Any) -> None:
     for value in (data, {"choices": [data]}, {"choices": [{"message": data}]}):
-        with contextlib.suppress(wire.WireError):
-            assert isinstance(answer(value), wire.Answer)
-    stream = wire.Stream()
+        with contextlib.suppress(WireError):
+            assert isinstance(answer(value), Answer)
+    stream = Stream()
     try:
         for value in (data, {"choices": [{"delta": data}]}):
             stream.feed(b"data: " + json.dumps(value).encode() + b"\n\n")
         answer(stream.answer())
-    except wire.WireError:
+    except WireError:
         pass
 
 
@@ -263,7 +264,7 @@ def test_a_stream_reads_the_same_in_any_pieces(data: st.DataObject) -> None:
         b"data: " + json.dumps(e, ensure_ascii=False).encode() + b"\r\n\r\n" for e in events
     )
     raw += b"data: [DONE]\n\n"
-    stream = wire.Stream()
+    stream = Stream()
     while raw:
         size = data.draw(st.integers(1, len(raw)))
         stream.feed(raw[:size])

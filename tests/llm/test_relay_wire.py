@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rollouts.dtypes import Endpoint, Sampling
 from rollouts.errors import InvalidRequest
 from rollouts.llm import relay_wire as relay
-from rollouts.llm.openai_wire import WireError
+from rollouts.llm.openai_answers import WireError
 from rollouts.llm.registry import spec_of
 
 JSON = dict[str, Any]

@@ -17,7 +17,8 @@ from rollouts.llm import anthropic_wire as wire
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.failures import Failures
 from rollouts.llm.keys import address_of
-from rollouts.llm.openai_wire import WireError, check_extra
+from rollouts.llm.openai_answers import WireError
+from rollouts.llm.openai_wire import check_extra
 from rollouts.llm.per_loop import PerLoop
 from rollouts.llm.pricing import cost_micros
 from rollouts.llm.registry import host_of, spec_of

@@ -13,7 +13,8 @@ from typing import Any
 
 from rollouts.dtypes import Choices, JsonSchema, Message, Request, ToolCall, Usage
 from rollouts.errors import ConfigError
-from rollouts.llm.openai_wire import ANSWER, JSON, Answer, WireError, check_extra, choice_schema, unwrap_choice
+from rollouts.llm.openai_answers import ANSWER, JSON, Answer, WireError, unwrap_choice
+from rollouts.llm.openai_wire import check_extra, choice_schema
 from rollouts.llm.tool_messages import sendable, tool_names
 
 _FINISH = {

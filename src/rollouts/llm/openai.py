@@ -18,6 +18,7 @@ from rollouts.llm import openai_wire as wire
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.failures import Failures
 from rollouts.llm.keys import address_of
+from rollouts.llm.openai_answers import Stream, WireError, answer_of
 from rollouts.llm.per_loop import PerLoop
 from rollouts.llm.pricing import cost_micros
 from rollouts.llm.registry import host_of, is_loopback, spec_of
@@ -95,7 +96,7 @@ class OpenAIProvider:
             raise failures.malformed(f"it is not HTTP ({error.message})") from None
         except (aiohttp.ClientError, OSError) as error:
             raise failures.cut(_reason(error)) from None
-        except wire.WireError as error:
+        except WireError as error:
             raise failures.malformed(str(error)) from None
 
     async def close(self) -> None:
@@ -118,8 +119,8 @@ class OpenAIProvider:
         if isinstance(data, dict) and data.get("error"):
             raise failures.inside_answer(data["error"])
         try:
-            answer = wire.answer_of(data, request)
-        except wire.WireError as error:
+            answer = answer_of(data, request)
+        except WireError as error:
             raise failures.malformed(str(error), json.dumps(data)) from None
         usage = answer.usage or self._most(request)
         response = Response(
@@ -150,7 +151,7 @@ class OpenAIProvider:
 
 
 async def _streamed(response: aiohttp.ClientResponse, failures: Failures) -> Any:
-    stream = wire.Stream()
+    stream = Stream()
     async for piece in response.content.iter_any():
         stream.feed(piece)
         if stream.error is not None:

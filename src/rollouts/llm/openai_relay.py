@@ -19,7 +19,8 @@ from rollouts.llm import relay_wire as relay
 from rollouts.llm.failures import Failures
 from rollouts.llm.keys import redact
 from rollouts.llm.openai import OpenAIProvider, decoded
-from rollouts.llm.openai_wire import Stream, WireError, url_of
+from rollouts.llm.openai_answers import Stream, WireError
+from rollouts.llm.openai_wire import url_of
 from rollouts.llm.pricing import cost_micros
 from rollouts.llm.tokens import estimate
 

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from rollouts.dtypes import Endpoint, Price, Request, Usage
 from rollouts.errors import InvalidRequest
+from rollouts.llm import openai_answers as answers
 from rollouts.llm import openai_wire as wire
-from rollouts.llm.openai_wire import JSON, Answer, WireError
+from rollouts.llm.openai_answers import JSON, Answer, WireError
 from rollouts.llm.registry import ProviderSpec
 from rollouts.llm.tokens import PER_MESSAGE, PER_REQUEST, PER_TOOL, PER_TOOLS
 
@@ -107,12 +108,12 @@ def asks_usage(body: Mapping[str, Any]) -> bool:
 def answer_of(data: Any, request: Request, route: Route) -> Answer:
     """The answer's text, calls and usage; raises WireError when it is none of `route`."""
     if route == "chat/completions":
-        return wire.answer_of(data, request)
+        return answers.answer_of(data, request)
     if not isinstance(data, dict) or not isinstance(data.get("output"), list):
         raise WireError("no output in it")
     parts = [part for part in _content_parts(data["output"]) if isinstance(part.get("text"), str)]
     text = "".join(part["text"] for part in parts if part.get("type") == "output_text")
-    return Answer(text=text, finish_reason=str(data.get("status")), usage=wire.usage_of(data.get("usage")))
+    return Answer(text=text, finish_reason=str(data.get("status")), usage=answers.usage_of(data.get("usage")))
 
 
 class UsageGate:
@@ -134,7 +135,7 @@ class UsageGate:
 
 
 class ResponsesStream:
-    """Finds the last event of a streamed `/responses` answer. The same seam as `openai_wire.Stream`."""
+    """Finds the last event of a streamed `/responses` answer. The same seam as `openai_answers.Stream`."""
 
     def __init__(self) -> None:
         self.done = False
