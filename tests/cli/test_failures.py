@@ -281,6 +281,13 @@ def test_a_verdict_is_not_replaced_by_one_from_fewer_rows(cli: Cli, provider: Pr
     assert mock.calls == calls
     again = cli(*options, "--run", run["run_id"]).json
     assert (again["verdict"], again["test"]) == (run["verdict"], run["test"])
+    taken = cli("runs", "show", run["run_id"], "--json", "--store", "s.db").json["elapsed_s"]
+    refused(
+        cli,
+        "leaves no time",
+        code=failures.USAGE,
+        options=("--store", "s.db", "--run", run["run_id"], "--set", f"termination_config.max_seconds={taken / 2}"),
+    )
     more = cli(*options, "--run", run["run_id"], "--set", "termination_config.budget=300").json
     assert more["test"]["best"]["n"] >= run["test"]["best"]["n"]
 

@@ -170,3 +170,21 @@ def test_limits_of_a_module_reach_the_run(divided: Cli, provider: Provider) -> N
     assert answer.code == 0, answer.err
     best: dict[str, Any] = json.loads(Path(answer.json["files"]["best_prompt.json"]).read_text())
     assert LABELS[0] not in best["modules"]["find"]["instruction"]["content"]
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        "[prompt_learning.termination_config.modules.say]\nmax_calls = 30",
+        "[prompt_learning.termination_config.modules.find]\nmax_trials = 1",
+        "",
+    ],
+)
+def test_a_verdict_is_not_replaced_by_one_of_fewer_trials(divided: Cli, provider: Provider, less: str) -> None:
+    mock = provider(reply=reply)
+    run = divided("optimize", divided.job, "--json").json["run_id"]
+    paid = mock.calls
+    with_limits(divided, less)
+    fewer = () if less else ("--set", "termination_config.max_trials=1")
+    answer = divided("optimize", divided.job, "--run", run, *fewer)
+    assert (answer.code, "is done" in answer.err, mock.calls) == (2, True, paid)

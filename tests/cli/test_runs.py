@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import zlib
+from contextlib import closing
 from typing import Any
+
+import pytest
 
 from rollouts.cli import failures
 from rollouts.store import RunRow, open_store
-from tests.cli.conftest import Cli, label_of
+from tests.cli.conftest import Cli, label_of, reply
 from tests.cli.test_optimize import Provider
 
 
@@ -146,5 +151,59 @@ def test_rollouts_are_shown_with_what_was_asked(cli: Cli, provider: Provider) ->
     assert len(lines) > 60
     for line in lines:
         assert line["ground_truth"] == label_of(line["inputs"]["text"])
-        assert line["data"]["phase"] in ("baseline", "bootstrap", "search", "validate", "test")
+        assert line["phase"] in ("baseline", "bootstrap", "search", "validate", "test")
     assert lines[0]["ground_truth"] in cli("runs", "show", run, "--rollouts", "--limit", 1).out
+
+
+def traceable(body: dict[str, Any]) -> str:
+    """A reply that says whose it is where it is wrong."""
+    *shown, last = body["messages"]
+    text = last["content"].removeprefix("Ticket: ")
+    if text == last["content"]:
+        return reply(body)
+    right = "nothing else" in str(shown) or len(shown) > 1 or zlib.crc32(f"{text}!".encode()) % 3 == 0
+    return label_of(text) if right else f"no idea about {text}"
+
+
+def check_rows(found: dict[str, Any], run: dict[str, Any]) -> None:
+    best, baseline = run["test"]["best"], run["test"]["baseline"]
+    assert sum(found[name] for name in ("better", "worse", "same", "failed")) == best["n"]
+    assert found["better"] - found["worse"] == round(best["n"] * (best["mean"] - baseline["mean"])) > 0
+    for row in found["rows"]:
+        for which in ("start", "best"):
+            said = row[which]["output"]
+            assert said in (label_of(row["inputs"]["text"]), f"no idea about {row['inputs']['text']}")
+
+
+@pytest.mark.parametrize("method", ["mipro", "gepa"])
+def test_rows_of_files_with_the_same_numbers(cli: Cli, provider: Provider, method: str) -> None:
+    provider(reply=traceable)
+    for number, part in enumerate(("train", "val", "test")):
+        texts = [f"ticket {30 * number + at} is open" for at in range(30)]
+        lines = "".join(f"{text},{label_of(text)}\n" for text in texts)
+        (cli.folder / f"{part}.csv").write_text(f"text,label\n{lines}")
+    cli.change(
+        'path = "rows.csv"\ntrain = 20\nval = 20\ntest = 20',
+        'train_path = "train.csv"\nval_path = "val.csv"\ntest_path = "test.csv"',
+    )
+    cli.change("budget = 200", "budget = 400")
+    run = cli("optimize", cli.job, "--method", method, "--json").json
+    check_rows(cli("runs", "diff", "latest", "--rows", "--limit", 100, "--json").json, run)
+
+
+def test_rows_that_another_run_paid_for(cli: Cli, provider: Provider) -> None:
+    """Seeds share rollouts in one store, and draw other rows for the test."""
+    provider(reply=traceable)
+    cli.change("[prompt_learning.mipro]", "[prompt_learning.mipro]\noptimize_demos = false")
+    for seed in (1, 2, 3):
+        run = cli("optimize", cli.job, "--json", "--set", f"seed={seed}").json
+        check_rows(cli("runs", "diff", "latest", "--rows", "--limit", 100, "--json").json, run)
+
+
+def test_rows_of_a_run_before_samples_were_stored(cli: Cli, provider: Provider) -> None:
+    provider()
+    assert cli("optimize", cli.job, "--json", "--store", "s.db").code == 0
+    with closing(sqlite3.connect(cli.folder / "s.db")) as database, database:
+        database.execute("UPDATE rollouts SET phase = '', sample = ''")
+    answer = cli("runs", "diff", "latest", "--rows", "--store", "s.db")
+    assert (answer.code, "older version" in answer.err) == (failures.USAGE, True)

@@ -15,14 +15,15 @@ import pytest
 from rollouts.budget import Budget
 from rollouts.errors import StoreError
 from rollouts.prompt_optimization import Study
-from rollouts.store import open_store
-from rollouts.testing import FaultyStore
+from rollouts.store import MemoryStore, open_store
+from rollouts.testing import FakeClock, FaultyStore
+from rollouts.testing.latency import fixed
 
 from .worlds import SMALL, World, splits, told
 
 SLOTS = 4
 DATA = {"train": 12, "val": 12, "test": 14}
-STEPS = 220
+STEPS = 260
 
 
 def alike(result: Any) -> Any:
@@ -226,3 +227,27 @@ def test_kill_9(tmp_path: Path, seed: int, whole: tuple[Any, int]) -> None:
         assert before + world.llm.calls <= whole[1] + SLOTS + SMALL.num_candidates
     else:
         assert before + world.llm.calls <= cap
+
+
+def test_time_before_the_first_rollout_is_no_rollouts_time() -> None:
+    """A resumed run under a cap on seconds: what it is served took no time, and opening the model is not its pace."""
+    budget, data = Budget(max_seconds=200, max_rollouts=400), splits()
+
+    def world() -> World:
+        return World(clock=FakeClock(auto=True), latency=fixed(1.0))
+
+    undisturbed = world().run_sync(data=data, slots=SLOTS, budget=budget)
+    store = MemoryStore()
+    with pytest.raises(StoreError):
+        world().run_sync(data=data, slots=SLOTS, budget=budget, store=FaultyStore(store, fail_after=350), run_id="r")
+    store.unlock_run("r")
+    second = world()
+
+    def opened(_: Study) -> None:
+        assert isinstance(second.clock, FakeClock)
+        second.clock._now += 1.5
+
+    result = second.run_sync(
+        data=data, slots=SLOTS, budget=budget, store=store, run_id="r", resume=True, on_start=opened
+    )
+    assert len(result.history) >= 0.8 * len(undisturbed.history) > 10

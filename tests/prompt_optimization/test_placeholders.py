@@ -47,3 +47,9 @@ def test_an_unknown_placeholder_is_named() -> None:
 def test_escapes_are_gone_from_what_is_sent() -> None:
     system, user = render(PromptTemplate(r"Answer as \{label}.", "{x}"), VALUES)
     assert (system.content, user.content) == ("Answer as {label}.", "1")
+
+
+def test_a_long_row_of_backslashes_is_read_once() -> None:
+    """One look at each place where a placeholder may begin: with one at each backslash this took minutes."""
+    text = "\\" * 200_000
+    assert pieces(text) == ((text, None),)

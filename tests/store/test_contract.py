@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
+import threading
 from dataclasses import replace
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rollouts.errors import ConfigError, RunLocked, RunNotFound, StoreError
-from rollouts.store import EventRow, GenerationRow, RolloutRow, Store, UseRow
+from rollouts.store import EventRow, GenerationRow, RolloutRow, Store, UseRow, open_store
 from tests.store.rows import event, failed, generation, program, rollout, run, sample
 
 
@@ -132,6 +134,14 @@ def test_used_rollouts_follow_the_paid_ones(store: Store) -> None:
         assert keys(store.scan_rollouts("run-2", page=page)) == ["own", "y", "z"]
     assert keys(store.scan_rollouts("run-1")) == ["z", "y", "x"]
     assert keys(store.scan_rollouts("run-2", failed=True)) == []
+
+
+def test_a_rollout_has_the_phase_of_the_run_that_is_looked_at(store: Store) -> None:
+    store.record(rollout("a", phase="search"), rollout("b", run_id="run-2", phase="baseline"))
+    store.record(UseRow(run_id="run-2", key="a", phase="test"), UseRow(run_id="run-2", key="a", phase="later"))
+    store.flush()
+    phases = {run: [row.phase for row in store.scan_rollouts(run)] for run in ("run-1", "run-2")}
+    assert phases == {"run-1": ["search"], "run-2": ["baseline", "test"]}
 
 
 def test_generations_by_phase(store: Store) -> None:
@@ -282,3 +292,29 @@ def test_rows_come_back_as_they_were(store: Store, row: RolloutRow, call: Genera
     assert store.rollouts([row.key]) == ({row.key: row} if row.failure is None else {})
     assert store.generations([call.key]) == {call.key: call}
     assert store.events(happening.run_id) == [happening]
+
+
+def test_the_same_content_from_many_runs_at_once(place: str) -> None:
+    """Every run stores its samples in an order of its own."""
+    stores = [open_store(place) for _ in range(4)]
+    together, broken = threading.Barrier(len(stores)), []
+
+    def write(number: int) -> None:
+        rows = [sample(f"s{at}", inputs={"text": "x" * 1000}) for at in range(300)]
+        random.Random(number).shuffle(rows)
+        together.wait()
+        try:
+            stores[number].record(*rows)
+            stores[number].flush()
+        except StoreError as error:
+            broken.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(len(stores))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert broken == []
+    assert len(stores[0].samples([f"s{at}" for at in range(300)])) == 300
+    for store in stores:
+        store.close()

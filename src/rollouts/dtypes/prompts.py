@@ -19,7 +19,7 @@ from rollouts.errors import ConfigError, TemplateError
 TextPart = Literal["system", "user_template"]
 """A text of a template that may be rewritten."""
 TEXT_PARTS: tuple[TextPart, ...] = ("system", "user_template")
-_PLACEHOLDER = re.compile(r"(\\*)(\{\{\s*([A-Za-z_]\w*)\s*\}\}|\{([A-Za-z_]\w*)\})")
+_PLACEHOLDER = re.compile(r"(?<!\\)(\\*)(\{\{\s*([A-Za-z_]\w*)\s*\}\}|\{([A-Za-z_]\w*)\})")
 
 
 @dataclass(frozen=True, slots=True)

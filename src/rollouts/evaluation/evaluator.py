@@ -107,7 +107,7 @@ class Evaluator:
         starts: it is raised by every batch.
         """
         keys = [rollout_key(cell.program, cell.sample, self.task, cell.repeat) for cell in cells]
-        known = self._known(keys)
+        known = self._known(keys, phase)
         out: list[Evaluation | None] = [None] * len(cells)
         todo: list[int] = []
         for index, key in enumerate(keys):
@@ -157,13 +157,13 @@ class Evaluator:
     def _served(self, row: RolloutRow, cell: Cell) -> Evaluation:
         return within_caps(_from_row(row, cell), self.task.constraints, cell.program.modules)
 
-    def _known(self, keys: Sequence[str]) -> Mapping[str, RolloutRow]:
+    def _known(self, keys: Sequence[str], phase: str) -> Mapping[str, RolloutRow]:
         if self.store is None:
             return {}
         known = self.store.rollouts(keys)
-        foreign = [UseRow(run_id=self.run_id, key=key) for key, row in known.items() if row.run_id != self.run_id]
+        foreign = [key for key, row in known.items() if row.run_id != self.run_id]
         if foreign:
-            self.store.record(*foreign)
+            self.store.record(*(UseRow(run_id=self.run_id, key=key, phase=phase) for key in foreign))
         return known
 
     def _keep_contents(self, cells: Sequence[Cell]) -> None:
@@ -274,7 +274,7 @@ def _missing(key: str, cell: Cell, reason: str) -> Evaluation:
 
 
 def _to_row(evaluation: Evaluation, sample: Sample, run_id: str, phase: str) -> RolloutRow:
-    data: dict[str, Any] = {"phase": phase}
+    data: dict[str, Any] = {}
     score = evaluation.score
     if score is not None:
         data["metrics"] = [[m.name, m.value, m.weight] for m in score.metrics]
@@ -313,6 +313,7 @@ def _to_row(evaluation: Evaluation, sample: Sample, run_id: str, phase: str) -> 
         data=data,
         created_at=time.time(),
         sample=sample.digest,
+        phase=phase,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,12 @@ from rollouts.budget import Budget
 from rollouts.errors import ConfigError, RunNotFound
 from rollouts.experiments.estimate import plan_of
 from rollouts.experiments.job import Job
+from rollouts.prompt_optimization import StudyOptions
 from rollouts.store import RunRow, Store
 
 _MAY_CHANGE = ("termination_config", "execution", "results_folder", "constraints")
 _EVENTS = 1_000_000
+_CAPS = ("max_micros", "max_tokens", "max_calls", "max_rollouts", "max_seconds", "max_trials")
 
 
 def resumable(store: Store, job: Job, run_id: str | None) -> RunRow:
@@ -36,11 +39,8 @@ def resumable(store: Store, job: Job, run_id: str | None) -> RunRow:
         raise ConfigError(
             f"run {run.id} was started with other settings ({', '.join(changed)}); put them back, or start a new run"
         )
-    if run.status == "done" and _smaller(run, job, _last_budget(store, run.id)):
-        raise ConfigError(
-            f"run {run.id} is done, and its limits are smaller now: a verdict from fewer rows would take the place of "
-            "the one it has; put them back, or start a new run"
-        )
+    if run.status == "done":
+        _check_limits(run, job, _last_limits(store, run.id))
     return run
 
 
@@ -50,14 +50,42 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [key for key in keys if old.get(key) != new.get(key)]
 
 
-def _last_budget(store: Store, run_id: str) -> Budget:
-    """The limits of the last process that worked on the run."""
-    found = [e.data["budget"] for e in store.events(run_id, limit=_EVENTS) if e.kind in ("started", "resumed")]
-    return Budget(**found[-1]) if found else Budget()
+def _last_limits(store: Store, run_id: str) -> StudyOptions:
+    """Those of the last process that worked on the run."""
+    found = [event.data for event in store.events(run_id, limit=_EVENTS) if event.kind in ("started", "resumed")]
+    told = found[-1] if found else {}
+    modules = {name: Budget(**caps) for name, caps in told.get("module_budgets", {}).items()}
+    return StudyOptions(budget=Budget(**told.get("budget", {})), module_budgets=modules)
 
 
-def _smaller(run: RunRow, job: Job, before: Budget) -> bool:
-    """Whether the job's limits pay for less than those `before`, or end before the time that the run took."""
-    seconds = job.options.budget.max_seconds
-    past = replace(job, options=replace(job.options, budget=before))
-    return plan_of(job).total < plan_of(past).total or (seconds is not None and seconds < run.elapsed_s)
+def _check_limits(run: RunRow, job: Job, before: StudyOptions) -> None:
+    """Raises ConfigError when the job's limits pay for less than those `before`, or its time is used up."""
+    now = job.options
+    seconds = now.budget.max_seconds
+    if seconds is not None and seconds <= run.elapsed_s:
+        raise ConfigError(
+            f"run {run.id} is done and took {run.elapsed_s:.1f} s: max_seconds = {seconds:g} leaves no time; give "
+            "more, or start a new run"
+        )
+    past = replace(job, options=replace(now, budget=before.budget, module_budgets=before.module_budgets))
+    modules = [(now.module_budgets[name], before.module_budgets.get(name, Budget())) for name in now.module_budgets]
+    if (
+        plan_of(job).total < plan_of(past).total
+        or _below(_trials(job.config), _trials(run.config))
+        or any(_below(getattr(own, cap), getattr(old, cap)) for own, old in modules for cap in _CAPS)
+    ):
+        raise ConfigError(
+            f"run {run.id} is done, and its limits are smaller now: a verdict from fewer rows would take the place of "
+            "the one it has; put them back, or start a new run"
+        )
+
+
+def _trials(config: Mapping[str, Any]) -> int | None:
+    """The most trials, which are a setting of the search."""
+    caps = config.get("prompt_learning", {}).get("termination_config", {})
+    trials: int | None = caps.get("max_trials")
+    return trials
+
+
+def _below(cap: float | None, before: float | None) -> bool:
+    return cap is not None and (before is None or cap < before)

@@ -30,15 +30,18 @@ class RowPair:
 def tested_rows(store: Store, run: RunRow) -> list[RowPair]:
     """The rows of the run's final check that both prompts answered, those that became worst first.
 
-    Raises ConfigError when the run has no best prompt beside the one that it started from.
+    Raises ConfigError when the run has no best prompt beside the one that it started from, or no such rows.
     """
     start, best = (run.summary.get(f"{which}_program") for which in ("start", "best"))
     if not start or not best:
         raise ConfigError(f"run {run.id} did not come to its final check; continue it with --resume")
     if start == best:
         raise ConfigError(f"run {run.id} kept the prompt that it started from: no row has changed")
-    before = {(row.sample_id, row.repeat): row for row in store.scan_rollouts(run.id, program=start)}
-    after = [row for row in store.scan_rollouts(run.id, program=best) if row.data.get("phase") == "test"]
+    before = {(row.sample, row.repeat): row for row in store.scan_rollouts(run.id, program=start)}
+    after = [row for row in store.scan_rollouts(run.id, program=best) if row.phase == "test"]
+    after = [row for row in after if (row.sample, row.repeat) in before]
+    if not after:
+        raise ConfigError(f"run {run.id} has no test rows of both prompts, or an older version made it")
     samples = store.samples(list({row.sample for row in after}))
 
     def pair(row: RolloutRow) -> RowPair:
@@ -47,12 +50,11 @@ def tested_rows(store: Store, run: RunRow) -> list[RowPair]:
             sample_id=row.sample_id,
             inputs=None if sample is None else sample.inputs,
             ground_truth=None if sample is None else sample.ground_truth,
-            start=before[row.sample_id, row.repeat],
+            start=before[row.sample, row.repeat],
             best=row,
         )
 
-    pairs = [pair(row) for row in after if (row.sample_id, row.repeat) in before]
-    return sorted(pairs, key=lambda entry: (entry.change is None, entry.change, entry.sample_id))
+    return sorted(map(pair, after), key=lambda entry: (entry.change is None, entry.change, entry.sample_id))
 
 
 def counted(pairs: Sequence[RowPair]) -> dict[str, int]:

@@ -144,14 +144,16 @@ def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: i
 
 
 def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig) -> Program:
-    """What a rollout of the search usually runs: the start with as many demonstrations as are allowed."""
+    """What a rollout of the search usually runs: the start with as many demonstrations as a set may have, labelled rows
+    in the place of answers. The start itself where values are made inside the program."""
     if not config.optimize_demos:
         return start
     rows = [sample for sample in train if sample.ground_truth is not None and start.filled_by(sample)]
     if not rows:
         return start
     (name,) = start.modules
-    demos = tuple(example_of(start.template, sample) for sample in rows[: config.max_labeled_demos])
+    most = max(config.max_labeled_demos, config.max_bootstrapped_demos)
+    demos = tuple(example_of(start.template, sample) for sample in rows[:most])
     return start.with_modules({name: start.template.replace(few_shot_examples=demos)}) if demos else start
 
 

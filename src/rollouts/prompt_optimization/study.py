@@ -228,10 +228,10 @@ class Study:
         if not all(self.module_affords(name, max(0, wanted - paid.rollouts)) for name in self.accounts):
             return False
         cap = ledger.budget.max_seconds
-        if cap is None:
+        if cap is None or not progress.done:  # how long a rollout takes is seen in this process alone
             return True
         here = self.elapsed - ledger.elapsed_before
-        return self.elapsed + max(0, wanted - paid.rollouts) * here / max(1, progress.done) < cap
+        return self.elapsed + max(0, wanted - paid.rollouts) * here / progress.done < cap
 
     def module_affords(self, name: str, wanted: int) -> bool:
         """Whether a module's own budget pays for its calls in `wanted` more rollouts; True where it has none."""

@@ -34,11 +34,12 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRow:
-    """One program on one sample. `key` is its content key; `run_id` the run that paid for it.
+    """One program on one sample. `key` is its content key; `run_id` the run that paid for it, `phase` that of the run
+    in which it was first wanted (empty where older versions wrote it, like `sample`).
 
-    `sample_id` names the row; its content is stored under the digest `sample` (empty where older versions wrote it).
-    `score` is None for a failure, and then `failure` is set. `output` is the final answer's text. `data` holds the
-    phase, metrics, feedback, per-module scores, per-call usage and, for agents, the messages after the prompt.
+    `sample_id` names the row; its content is stored under the digest `sample`.
+    `score` is None for a failure, and then `failure` is set. `output` is the final answer's text. `data` holds metrics,
+    feedback, per-module scores, per-call usage and, for agents, the messages after the prompt.
     """
 
     key: str
@@ -57,6 +58,7 @@ class RolloutRow:
     data: JSON
     created_at: float
     sample: str = ""
+    phase: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +110,11 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseRow:
-    """A run used the rollout `key` that another run had paid for."""
+    """A run used the rollout `key` that another run had paid for, first in `phase`."""
 
     run_id: str
     key: str
+    phase: str = ""
 
 
 Row = RolloutRow | GenerationRow | ProgramRow | SampleRow | EventRow | UseRow
@@ -167,9 +170,9 @@ class Store(Protocol):
     def scan_rollouts(
         self, run_id: str, *, program: str | None = None, failed: bool | None = None, page: int = 1000
     ) -> Iterator[RolloutRow]:
-        """A run's rollouts in the order of recording, then those it only used; read in pages, so that a million of
-        them never are in memory, up to the last one there was when the scan began. `program` is a digest; `failed`
-        keeps only failures (True) or successes (False)."""
+        """A run's rollouts in the order of recording, then those it only used, with the phases of this run; read in
+        pages, so that a million of them never are in memory, up to the last one there was when the scan began.
+        `program` is a digest; `failed` keeps only failures (True) or successes (False)."""
         ...
 
     def scan_generations(self, run_id: str, *, phase: str | None = None, page: int = 1000) -> Iterator[GenerationRow]:

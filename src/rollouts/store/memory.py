@@ -28,7 +28,7 @@ class MemoryStore:
         self._samples: dict[str, SampleRow] = {}
         self._events: dict[str, dict[int, EventRow]] = {}
         self._paid: dict[str, dict[str, None]] = {}
-        self._used: dict[str, dict[str, None]] = {}
+        self._used: dict[str, dict[str, str]] = {}
         self._generated: dict[str, list[GenerationRow]] = {}
         self._locked: set[str] = set()
         self._closed = False
@@ -57,7 +57,7 @@ class MemoryStore:
             case EventRow():
                 self._events.setdefault(row.run_id, {}).setdefault(row.seq, row)
             case UseRow():
-                self._used.setdefault(row.run_id, {})[row.key] = None
+                self._used.setdefault(row.run_id, {}).setdefault(row.key, row.phase)
 
     def _add_rollout(self, row: RolloutRow) -> None:
         old = self._rollouts.get(row.key)
@@ -112,13 +112,13 @@ class MemoryStore:
         self, run_id: str, *, program: str | None = None, failed: bool | None = None, page: int = 1000
     ) -> Iterator[RolloutRow]:
         with self._guard:
-            paid = self._paid.get(run_id, {})
-            keys = [*paid, *(key for key in self._used.get(run_id, {}) if key not in paid)]
+            paid, used = self._paid.get(run_id, {}), self._used.get(run_id, {})
+            keys = [*paid, *(key for key in used if key not in paid)]
         for key in keys:
             row = self._rollouts.get(key)
             if row is None or program not in (None, row.program) or failed not in (None, row.failure is not None):
                 continue
-            yield row
+            yield row if row.run_id == run_id else replace(row, phase=used[key])
 
     def scan_generations(self, run_id: str, *, phase: str | None = None, page: int = 1000) -> Iterator[GenerationRow]:
         rows = self._generated.get(run_id, [])

@@ -73,6 +73,7 @@ rollouts = Table(
     Column("data", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("sample", String, nullable=False, server_default=""),
+    Column("phase", String, nullable=False, server_default=""),
     Index("ix_rollouts_run", "run_id", "id"),
     Index(
         "ix_rollouts_failed",
@@ -129,6 +130,7 @@ run_rollouts = Table(
     Column("id", _Int, primary_key=True),
     Column("run_id", String, nullable=False),
     Column("key", String, nullable=False),
+    Column("phase", String, nullable=False, server_default=""),
     UniqueConstraint("run_id", "key"),
     Index("ix_run_rollouts_run", "run_id", "id"),
 )

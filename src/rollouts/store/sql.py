@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,8 @@ R = TypeVar("R", RolloutRow, GenerationRow, ProgramRow, SampleRow)
 _ATTEMPTS = 3
 _IDS_FOR_HINTS = 1000
 _RUN_JSON = frozenset({"config", "authorised", "summary"})
+_BY_CONTENT = frozenset({ProgramRow, SampleRow})
+"""Many runs write the same ones: in one order, or two transactions could wait for each other."""
 _SPEAKS_OF_ROWS = frozenset({"status", "summary"})
 
 
@@ -65,7 +68,10 @@ class SqlStore:
         for kind, codec in QUEUED.items():
             if kind is RolloutRow:
                 self.database.delete_failures(connection, ROLLOUTS, batch.successes())
-            self.database.insert(connection, codec, batch.values(kind))
+            values = batch.values(kind)
+            if kind in _BY_CONTENT:
+                values.sort(key=itemgetter(0))
+            self.database.insert(connection, codec, values)
 
     def rollouts(self, keys: Sequence[str]) -> Mapping[str, RolloutRow]:
         return self._find(ROLLOUTS, keys)
@@ -147,7 +153,8 @@ class SqlStore:
     ) -> Iterator[RolloutRow]:
         rollouts, uses = schema.rollouts, schema.run_rollouts
         paid = select(*ROLLOUTS.columns, rollouts.c.id).where(rollouts.c.run_id == run_id)
-        used = select(*ROLLOUTS.columns, uses.c.id).join(uses, uses.c.key == rollouts.c.key)
+        seen = [uses.c.phase if column is rollouts.c.phase else column for column in ROLLOUTS.columns]
+        used = select(*seen, uses.c.id).join(uses, uses.c.key == rollouts.c.key)
         used = used.where(uses.c.run_id == run_id, rollouts.c.run_id != run_id)
         for query, position in ((paid, rollouts.c.id), (used, uses.c.id)):
             if program is not None:

@@ -24,7 +24,7 @@ def fill(place: Path) -> None:
     store.record(program("p1"), sample("x"), rollout("a", sample="x"), failed("b", sample="x"))
     store.record(rollout("c", output="naïve 😀", sample="x"), event(1), event(2))
     store.record(generation("g"), generation("h", phase="judge", request={"messages": ["hi"]}))
-    store.record(UseRow(run_id="run-2", key="c"))
+    store.record(UseRow(run_id="run-2", key="c", phase="test"))
     store.close()
 
 

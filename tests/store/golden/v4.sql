@@ -88,13 +88,13 @@ CREATE TABLE rollouts (
 	cost_micros INTEGER NOT NULL, 
 	latency_s DOUBLE NOT NULL, 
 	data TEXT NOT NULL, 
-	created_at DOUBLE NOT NULL, sample VARCHAR DEFAULT '' NOT NULL, 
+	created_at DOUBLE NOT NULL, sample VARCHAR DEFAULT '' NOT NULL, phase VARCHAR DEFAULT '' NOT NULL, 
 	PRIMARY KEY (id), 
 	UNIQUE ("key")
 );
-INSERT INTO "rollouts" VALUES(1,'a','run-1','p1','s1',0,0.5,'yes',NULL,10,2,4,7,0.25,'{"metrics":{"exact":0.5}}',2.0,'x');
-INSERT INTO "rollouts" VALUES(2,'b','run-1','p1','s1',0,NULL,'','{"kind":"CallTimeout","message":"no answer"}',10,2,4,7,0.25,'{"metrics":{"exact":0.5}}',2.0,'x');
-INSERT INTO "rollouts" VALUES(3,'c','run-1','p1','s1',0,0.5,'naïve 😀',NULL,10,2,4,7,0.25,'{"metrics":{"exact":0.5}}',2.0,'x');
+INSERT INTO "rollouts" VALUES(1,'a','run-1','p1','s1',0,0.5,'yes',NULL,10,2,4,7,0.25,'{"metrics":{"exact":0.5}}',2.0,'x','');
+INSERT INTO "rollouts" VALUES(2,'b','run-1','p1','s1',0,NULL,'','{"kind":"CallTimeout","message":"no answer"}',10,2,4,7,0.25,'{"metrics":{"exact":0.5}}',2.0,'x','');
+INSERT INTO "rollouts" VALUES(3,'c','run-1','p1','s1',0,0.5,'naïve 😀',NULL,10,2,4,7,0.25,'{"metrics":{"exact":0.5}}',2.0,'x','');
 CREATE TABLE rollouts_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT rollouts_version_pkc PRIMARY KEY (version_num)
@@ -103,11 +103,11 @@ INSERT INTO "rollouts_version" VALUES('0004');
 CREATE TABLE run_rollouts (
 	id INTEGER NOT NULL, 
 	run_id VARCHAR NOT NULL, 
-	"key" VARCHAR NOT NULL, 
+	"key" VARCHAR NOT NULL, phase VARCHAR DEFAULT '' NOT NULL, 
 	PRIMARY KEY (id), 
 	UNIQUE (run_id, "key")
 );
-INSERT INTO "run_rollouts" VALUES(1,'run-2','c');
+INSERT INTO "run_rollouts" VALUES(1,'run-2','c','test');
 CREATE TABLE runs (
 	id VARCHAR NOT NULL, 
 	method TEXT NOT NULL, 

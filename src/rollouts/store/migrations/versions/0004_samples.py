@@ -1,4 +1,4 @@
-"""What was asked: samples, and which of them a rollout is of."""
+"""What was asked, and when: samples, which of them a rollout is of, and in which phase of a run it was wanted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,8 @@ def upgrade() -> None:
         sa.Column("inputs", sa.Text, nullable=False),
         sa.Column("ground_truth", sa.Text),
     )
-    op.add_column("rollouts", sa.Column("sample", sa.String, nullable=False, server_default=""))
+    for table, column in (("rollouts", "sample"), ("rollouts", "phase"), ("run_rollouts", "phase")):
+        op.add_column(table, sa.Column(column, sa.String, nullable=False, server_default=""))
 
 
 def downgrade() -> None:
