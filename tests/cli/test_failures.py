@@ -6,12 +6,15 @@ import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rollouts.cli import failures
 from rollouts.errors import CallTimeout, ConfigError, DataError, RunLocked, RunNotFound, StoreError, TooManyFailures
+from rollouts.experiments.job import run_job
 from rollouts.store import RunRow, open_store
 from rollouts.testing import MockProvider
 from tests.cli.conftest import Cli
@@ -346,3 +349,57 @@ def test_unexpected_errors_keep_their_traceback_in_a_file(
     (file,) = tmp_path.glob("rollouts-error-*.txt")
     assert str(file) in answer.err
     assert "Traceback" in file.read_text()
+
+
+def shown_run(cli: Cli, run: str) -> dict[str, Any]:
+    found: dict[str, Any] = cli("runs", "show", run, "--json").json
+    return found
+
+
+def test_caps_of_the_command_line_hold_on(cli: Cli, provider: Provider) -> None:
+    """Whether they are said again or not; what is said now wins, and holds on, too."""
+    provider()
+
+    def ran(*options: object) -> dict[str, Any]:
+        answer = cli("optimize", cli.job, "--json", *options)
+        assert answer.code == 0, answer.err
+        return answer.json
+
+    first = ran("--budget", 90, "--set", "termination_config.max_calls=500")
+    run = first["run_id"]
+    again = ran("--run", run)
+    assert again["rollouts"]["done"] == 0
+    assert again["test"] == first["test"]
+    larger = ran("--run", run, "--budget", 400)
+    assert 90 < larger["spend"]["total"]["rollouts"] <= 400
+    assert ran("--run", run)["rollouts"]["done"] == 0
+    caps = shown_run(cli, run)["config"]["prompt_learning"]["termination_config"]
+    assert (caps["budget"], caps["max_calls"]) == (400, 500)
+
+
+def test_a_run_that_is_broken_off_later_keeps_its_verdict(
+    cli: Cli, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider()
+    first = cli("optimize", cli.job, "--json").json
+    run, files = first["run_id"], {path: Path(path).read_text() for path in first["files"].values()}
+    before = shown_run(cli, run)
+
+    def hurried(job: Any, store: Any, *, options: Any) -> Any:
+        return run_job(job, store, options=replace(options, on_start=lambda study: study.stop("enough")))
+
+    monkeypatch.setattr("rollouts.cli.optimizing.run_job", hurried)
+    answer = cli("optimize", cli.job, "--run", run, "--budget", 400)
+    assert "keeps the verdict and the files" in answer.out + answer.err
+    after = shown_run(cli, run)
+    assert (after["status"], after["summary"]) == ("done", before["summary"])
+    assert {path: Path(path).read_text() for path in files} == files
+
+
+def test_a_run_of_another_kind_is_not_continued(cli: Cli, provider: Provider) -> None:
+    mock = provider()
+    run = cli("optimize", cli.job, "--check", "--json").json["run_id"]
+    calls = mock.calls
+    refused(cli, "one of check", code=failures.USAGE, options=("--run", run))
+    refused(cli, "give one of them", code=failures.USAGE, options=("--run", run, "--dry-run"))
+    assert mock.calls == calls

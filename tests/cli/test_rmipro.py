@@ -123,7 +123,7 @@ def test_a_run_without_budget_left_goes_on_where_it_ended(divided: Cli, provider
     paid = mock.calls
     assert paid <= 60
     run = divided("runs", "list", "--json").json["runs"][0]["run_id"]
-    answer = divided("optimize", divided.job, "--json", "--run", run)
+    answer = divided("optimize", divided.job, "--json", "--run", run, "--max-calls", 600)
     assert answer.code == 0, answer.err
     assert answer.json["run_id"] == run
     assert answer.json["spend"]["total"]["calls"] == mock.calls > paid

@@ -12,10 +12,10 @@ from rollouts.cli.checking import check
 from rollouts.cli.running import check_folder, prepared, watched
 from rollouts.errors import ConfigError
 from rollouts.experiments.estimate import check_models, estimate
-from rollouts.experiments.job import Job, run_job, save
+from rollouts.experiments.job import Job, prepare, run_job, save
 from rollouts.experiments.loading import LoadedConfig
 from rollouts.experiments.results import front_json
-from rollouts.experiments.resuming import resumable
+from rollouts.experiments.resuming import check_unchanged, run_to_resume
 from rollouts.prompt_optimization import OptimizationResult, Study, StudyOptions
 from rollouts.store import Store, open_store
 from rollouts.store.dialects import without_password
@@ -37,8 +37,9 @@ def optimize(loaded: LoadedConfig, wishes: Wishes) -> int:
     """Runs the job, or tells what it would take, and returns the exit code."""
     console = words.make_console(stderr=wishes.as_json)
     job = prepared(loaded, console)
-    if wishes.check and (wishes.dry_run or wishes.resume or wishes.run_id):
-        raise ConfigError("--check is a run of its own: leave out --dry-run, --resume and --run")
+    again = wishes.resume or wishes.run_id is not None
+    if [wishes.check, wishes.dry_run, again].count(True) > 1:
+        raise ConfigError("each of --check, --dry-run and --resume (or --run) is a run of its own: give one of them")
     if wishes.dry_run:
         return _dry_run(job, console, as_json=wishes.as_json)
     if wishes.check:
@@ -46,7 +47,7 @@ def optimize(loaded: LoadedConfig, wishes: Wishes) -> int:
     check_folder(job.folder)
     store = open_store(job.store)
     try:
-        return _run(job, store, wishes, console)
+        return _run(_resumed(loaded, job, store, wishes.run_id) if again else job, store, wishes, console)
     finally:
         store.close()
 
@@ -62,13 +63,17 @@ def _dry_run(job: Job, console: Console, *, as_json: bool) -> int:
 
 
 def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
-    options = _resumed(job, store, wishes) if wishes.resume or wishes.run_id else job.options
-
     async def work(seen: StudyOptions) -> tuple[OptimizationResult, Study]:
         return await run_job(job, store, options=seen)
 
-    ended = watched(console, options, work)
+    ended = watched(console, job.options, work)
     result, study = ended.value
+    if study.kept:
+        if wishes.as_json:
+            failures.print_json({"run_id": study.run_id, "kept": True, "stop_reason": result.stop_reason})
+        told = f"{result.stop_reason}: run {study.run_id} keeps the verdict and the files that it had"
+        console.print(told, style="yellow", soft_wrap=True)
+        return int(ended.interrupted or 0)
     files = save(job, result, store)
     if wishes.as_json:
         failures.print_json(words.plain(result_json(result, study, files, job.store)))
@@ -80,9 +85,14 @@ def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
     return below(wishes.fail_under, final_score(result), console)
 
 
-def _resumed(job: Job, store: Store, wishes: Wishes) -> StudyOptions:
-    run = resumable(store, job, wishes.run_id)
-    return replace(job.options, run_id=run.id, resume=True)
+def _resumed(loaded: LoadedConfig, job: Job, store: Store, run_id: str | None) -> Job:
+    """The job as it goes on with a run: under the caps that the command line gave it, where it gives none now."""
+    run = run_to_resume(store, job, run_id)
+    before = loaded.under(run.config.get("caps", ()))
+    if before is not loaded:
+        job = prepare(before)
+    check_unchanged(store, job, run)
+    return replace(job, options=replace(job.options, run_id=run.id, resume=True))
 
 
 def final_score(result: OptimizationResult) -> float | None:

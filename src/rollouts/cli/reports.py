@@ -104,15 +104,14 @@ def demos_text(diff: PromptDiff, after: PromptTemplate) -> Text:
 def scores_table(result: OptimizationResult) -> Table:
     """Baseline and best, on validation and test rows."""
     table = Table(title="Scores", title_justify="left")
-    for column in ("", "validation", "test", "interval", "rows"):
+    for column in ("", "validation", "rows", "test", "interval", "rows"):
         table.add_column(column, justify="left" if not column else "right")
     verdict = result.verdict
-    names = (("baseline", result.initial.score), ("best", result.best.score))
-    for name, validation in names:
+    for name, scored in (("baseline", result.initial), ("best", result.best)):
         interval = None if verdict is None else getattr(verdict, name)
-        table.add_row(name, words.score(validation), *_cells(interval))
+        table.add_row(name, words.score(scored.score), str(scored.n), *_cells(interval))
     if verdict is not None:
-        table.add_row("difference", "", *_cells(verdict.difference, signed=True))
+        table.add_row("difference", "", "", *_cells(verdict.difference, signed=True))
     return table
 
 
@@ -189,6 +188,8 @@ def show_estimate(console: Console, job: Job, guess: Estimate, problems: list[st
 
 def plan_line(plan: Plan) -> str:
     """What the search will do, in words."""
+    if not plan.searched:
+        return "no search: the caps leave nothing for it beside the test; give more"
     if plan.children:
         search = f"{plan.trials} generations of at most {plan.children} children and {plan.minibatch} rollouts"
     elif plan.raced:

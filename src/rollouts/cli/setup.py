@@ -24,6 +24,7 @@ from rollouts.experiments.estimate import check_models
 from rollouts.experiments.job import prepare
 from rollouts.experiments.loading import load_config, parse_config
 from rollouts.llm.registry import spec_of
+from rollouts.prompt_optimization.proposers.rules import listed
 
 _SEEN_ROWS = 2000
 _MOST_LABELS = 50
@@ -52,7 +53,8 @@ def init(path: Path, given: Given) -> int:
         raise ConfigError(f"{path} exists already; name another file, or overwrite it with --force")
     data = given.data or _ask(_DATA, "tickets", given)
     spec, columns = _columns(data)
-    suggested = spec.ground_truth or _detected(columns, given.inputs) or columns[-1]
+    last = next((column for column in reversed(columns) if not column.lower().endswith("id")), columns[-1])
+    suggested = spec.ground_truth or _detected(columns, given.inputs) or last
     truth = given.ground_truth or _ask(f"Column with the right answer ({', '.join(columns)})", suggested, given)
     inputs = _inputs(given, spec, columns, truth)
     labels = _labels(data, truth)
@@ -123,14 +125,15 @@ def _labels(data: str, truth: str) -> list[str]:
     _, table = open_table(DatasetSpec(path=data))
     if truth not in table.columns:
         raise ConfigError(f"the data has no column {truth!r}; it has {', '.join(table.columns)}")
-    seen = Counter(str(row.values.get(truth)) for row in islice(table.rows((truth,)), _SEEN_ROWS))
-    few = len(seen) <= _MOST_LABELS and seen.total() >= 2 * len(seen)
-    whole = seen.total() < _SEEN_ROWS
+    answers = [row.values.get(truth) for row in islice(table.rows((truth,)), _SEEN_ROWS)]
+    seen = Counter(str(answer) for answer in answers if answer is not None and str(answer).strip())
+    few = 0 < len(seen) <= _MOST_LABELS and seen.total() >= 2 * len(seen)
+    whole = len(answers) < _SEEN_ROWS
     return sorted(seen) if few and whole and max(map(len, seen)) <= 60 else []
 
 
 def _instruction(labels: Sequence[str]) -> str:
-    return f"Answer with one of: {', '.join(labels)}." if labels else "Answer the question."
+    return f"Answer with one of:{listed(labels, end='.')}" if labels else "Answer the question."
 
 
 def _endpoint(given: Given) -> Endpoint:

@@ -105,7 +105,7 @@ def _size(payable: int | None, val: Sequence[Sample]) -> tuple[int, Sequence[Sam
 
 
 async def _variants(job: Job, study: Study, start: Program) -> list[tuple[str, Program]]:
-    """Instructions and demonstrations take turns."""
+    """The first instruction with demonstrations, which may gain what neither does alone; then both in turns."""
     config, alone = job.settings, len(start.modules) == 1
     rewritten = isinstance(config, GEPAConfig) or config.optimize_instructions
     texts: list[tuple[str, Program]] = []
@@ -114,19 +114,25 @@ async def _variants(job: Job, study: Study, start: Program) -> list[tuple[str, P
             changed = start.modules[target.module].replace(**{target.part: proposal.text})
             where = "" if alone else f"{target.module}: "
             texts.append((f"{where}{target.part} by rule {len(texts) + 1}", _with(start, target.module, changed)))
-    shown: list[tuple[str, Program]] = []
-    # What the inner modules are given is not known from the rows.
-    if config.optimize_demos and alone:
-        (module,) = start.modules
-        limits = DemoLimits(bootstrapped=0, labelled=config.max_labeled_demos, sets=2)
-        for entry in build_demo_sets(start.template, job.data.train, (), limits, seed=config.seed):
-            if entry.source not in ("none", "own"):
-                changed = start.template.replace(few_shot_examples=entry.examples)
-                name = f"{len(entry.examples)} demonstrations, {entry.source}"
-                shown.append((name, _with(start, module, changed)))
-    out = [pair for several in zip(texts, shown, strict=False) for pair in several]
+    shown = _shown(job, start)
+    out = [(f"{text} with {demos}", both) for text, program in texts[:1] for demos, both in _shown(job, program)[:1]]
+    out += [pair for several in zip(texts, shown, strict=False) for pair in several]
     out += texts[len(shown) :] + shown[len(texts) :]
     return [(name, program) for name, program in out if all(map(study.fits, program.modules.values()))]
+
+
+def _shown(job: Job, program: Program) -> list[tuple[str, Program]]:
+    """`program` with demonstrations of training rows. None for several modules: what the inner ones are given is not
+    known from the rows."""
+    config, out = job.settings, []
+    if config.optimize_demos and len(program.modules) == 1:
+        (module,) = program.modules
+        limits = DemoLimits(bootstrapped=0, labelled=config.max_labeled_demos, sets=2)
+        for entry in build_demo_sets(program.template, job.data.train, (), limits, seed=config.seed):
+            if entry.source not in ("none", "own"):
+                changed = program.template.replace(few_shot_examples=entry.examples)
+                out.append((f"{len(entry.examples)} demonstrations, {entry.source}", _with(program, module, changed)))
+    return out
 
 
 def _with(start: Program, module: str, template: PromptTemplate) -> Program:

@@ -21,6 +21,7 @@ from rollouts.experiments.config_errors import Problem, config_error, dotted, fr
 from rollouts.experiments.config_keys import ALGORITHMS, JOB, Settings
 
 DEFAULT_BUDGET = 1000
+_LIMITS = "termination_config"
 _CAPS = ("budget", "max_calls", "max_tokens", "max_cost_usd")
 _PATHS = {
     *((JOB, "dataset", name) for name in ("path", "data_dir", "train_path", "val_path", "test_path")),
@@ -34,18 +35,28 @@ class LoadedConfig:
     """A job that passed every check.
 
     `path` is the file it came from, None for settings given as a mapping; paths of the data set are relative to
-    `base_dir`. `notes` tell the user what was accepted without effect and what was filled in for safety.
+    `base_dir`. `overrides` were laid over it. `notes` tell the user what was accepted without effect and what was
+    filled in for safety.
     """
 
     config: JobConfig
     path: Path | None
     base_dir: Path
+    overrides: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """All settings with defaults filled in, as JSON values, for storing with the run. Holds no secret."""
-        return {JOB: self.config.model_dump(mode="json", exclude_none=True)}
+        """All settings with defaults filled in, as JSON values, for storing with the run, and under `caps` the
+        overrides that set limits. Holds no secret."""
+        caps = [text for text in self.overrides if f"{_LIMITS}." in text.partition("=")[0]]
+        return {JOB: self.config.model_dump(mode="json", exclude_none=True)} | ({"caps": caps} if caps else {})
+
+    def under(self, caps: Sequence[str]) -> LoadedConfig:
+        """The same job file with these overrides below its own: those that a run was started with."""
+        if not caps or self.path is None:
+            return self
+        return load_config(self.path, [*caps, *self.overrides])
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
@@ -113,7 +124,13 @@ def _load(
         raise config_error(source, problems)
     if config.task_app_url is not None and not remote:
         settings.notes.append(f"{JOB}.task_app_url has no effect here: the task runs on the data set")
-    return LoadedConfig(config=config, path=path, base_dir=base_dir, notes=tuple(dict.fromkeys(settings.notes)))
+    return LoadedConfig(
+        config=config,
+        path=path,
+        base_dir=base_dir,
+        overrides=tuple(overrides),
+        notes=tuple(dict.fromkeys(settings.notes)),
+    )
 
 
 def _gathered(data: Mapping[str, Any], overrides: Sequence[str], algorithm: str = "") -> Settings:
@@ -147,7 +164,7 @@ def _fill(settings: Settings, path: Path | None) -> None:
     job = settings.values.get(JOB)
     if not isinstance(job, dict):
         return
-    stop = job.setdefault("termination_config", {})
+    stop = job.setdefault(_LIMITS, {})
     if isinstance(stop, dict) and not any(name in stop for name in _CAPS):
         stop["budget"] = DEFAULT_BUDGET
         settings.notes.append(

@@ -15,25 +15,31 @@ from rollouts.store import RunRow, Store
 
 _MAY_CHANGE = ("termination_config", "execution", "results_folder", "constraints")
 _EVENTS = 1_000_000
+_LOOKED_AT = 200
 _CAPS = ("max_micros", "max_tokens", "max_calls", "max_rollouts", "max_seconds", "max_trials")
 
 
-def resumable(store: Store, job: Job, run_id: str | None) -> RunRow:
+def run_to_resume(store: Store, job: Job, run_id: str | None) -> RunRow:
     """The run to continue: the one named, or the newest of this job that has not ended.
 
-    Raises RunNotFound when there is none, ConfigError when the job has changed since it began. Limits may change:
-    everything else decides what the run does. A run that is done is not divided anew into fewer rows: its verdict would
-    be replaced by a poorer one.
+    Raises RunNotFound when there is none, ConfigError for a run of another kind.
     """
-    if run_id:
-        run = store.run(run_id)
-    else:
-        name, method = job.options.name, job.options.method
-        unfinished = [run for run in store.runs(limit=200) if run.status != "done"]
-        candidates = [run for run in unfinished if (run.name, run.method) == (name, method)]
-        if not candidates:
-            raise RunNotFound(f"no unfinished run of {job.options.name!r} to resume; start it without --resume")
-        run = candidates[0]
+    name, method = job.options.name, job.options.method
+    if run_id is None:
+        for run in store.runs(limit=_LOOKED_AT):
+            if run.status != "done" and (run.name, run.method) == (name, method):
+                return run
+        raise RunNotFound(f"no unfinished run of {name!r} to resume; start it without --resume")
+    run = store.run(run_id)
+    if run.method != method:
+        raise ConfigError(f"run {run.id} is one of {run.method}, and this job one of {method}: name another run")
+    return run
+
+
+def check_unchanged(store: Store, job: Job, run: RunRow) -> None:
+    """Raises ConfigError when the job has changed since the run began. Limits may change: everything else decides what
+    the run does. A run that is done is not divided anew into fewer rows: its verdict would be replaced by a poorer one.
+    """
     changed = _changed(dict(run.config), dict(job.config))
     if changed:
         raise ConfigError(
@@ -41,7 +47,6 @@ def resumable(store: Store, job: Job, run_id: str | None) -> RunRow:
         )
     if run.status == "done":
         _check_limits(run, job, _last_limits(store, run.id))
-    return run
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

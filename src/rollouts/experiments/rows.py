@@ -54,7 +54,12 @@ def tested_rows(store: Store, run: RunRow) -> list[RowPair]:
             best=row,
         )
 
-    return sorted(map(pair, after), key=lambda entry: (entry.change is None, entry.change, entry.sample_id))
+    return sorted(map(pair, after), key=_worst_first)
+
+
+def _worst_first(pair: RowPair) -> tuple[Any, ...]:
+    """By the change, failures last; among equals by name, where 5 comes before 47."""
+    return pair.change is None, pair.change, len(pair.sample_id), pair.sample_id
 
 
 def counted(pairs: Sequence[RowPair]) -> dict[str, int]:

@@ -76,8 +76,10 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
             context=context,
             accounts=accounts,
         )
+        study.settled = run.summary if run.status == "done" else None
     except BaseException as error:
-        store.update_run(run.id, status="failed", summary={"error": str(error)})
+        ended = {"status": "failed", "summary": {"error": str(error)}} if run.status != "done" else {"status": "done"}
+        store.update_run(run.id, **ended)
         store.unlock_run(run.id)
         raise
     study.remarks += _unpriced([endpoint for endpoint in endpoints if endpoint.name not in options.providers])
@@ -112,8 +114,18 @@ async def closing(study: Study, work: Coroutine[Any, Any, OptimizationResult]) -
     except BaseException as error:
         await study.close_after(error)
         raise
-    await study.close("stopped" if study.stopping else "done", result.details["summary"])
+    summary = result.details["summary"]
+    before = study.settled
+    study.kept = before is not None and _weight(summary) < _weight(before)
+    ended = "stopped" if study.stopping and before is None else "done"
+    await study.close(ended, before if study.kept else summary)
     return result
+
+
+def _weight(summary: Mapping[str, Any]) -> tuple[bool, int]:
+    """What the verdict weighs: whether it is one, and its test rows."""
+    told = summary.get("verdict") or {"decision": "undecided", "best": {"n": 0}}
+    return told["decision"] != "undecided", told["best"]["n"]
 
 
 def _unpriced(endpoints: Sequence[Endpoint]) -> list[str]:
@@ -140,10 +152,11 @@ def _connect(
 def _start_run(store: Store, options: StudyOptions) -> RunRow:
     now = time.time()
     if options.resume:
+        store.lock_run(store.run(options.run_id).id)
         run = store.run(options.run_id)
-        store.lock_run(run.id)
-        store.update_run(run.id, status="running", updated_at=now)
-        return store.run(run.id)
+        config = {"config": dict(options.config)} if options.config else {}
+        store.update_run(run.id, status="running", updated_at=now, **config)
+        return run
     run = RunRow(
         id=options.run_id or f"{options.method}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}",
         method=options.method,

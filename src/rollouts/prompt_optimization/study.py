@@ -65,7 +65,9 @@ class StudyOptions:
 
 
 class Study:
-    """Made by `opening.open_study`; close it with `close`. `remarks` are notes for the result."""
+    """Made by `opening.open_study`; close it with `close`. `remarks` are notes for the result. `settled` is the
+    summary of a run that was done before: it stays the run's when going on with it ends by an error, undecided or
+    with fewer test rows. `kept` says that it did."""
 
     def __init__(
         self,
@@ -87,6 +89,8 @@ class Study:
         self._accounts_before = {name: account.ledger.spent for name, account in self.accounts.items()}
         self.constraints = options.constraints
         self.violations = Violations(options.constraints)
+        self.settled: Mapping[str, Any] | None = None
+        self.kept = False
         self.stop_reason: str | None = None
         self._started = options.clock.now()
         self._seq = max((event.seq for event in store.events(run_id, limit=1_000_000)), default=0)
@@ -271,7 +275,8 @@ class Study:
     async def close_after(self, error: BaseException) -> None:
         """`close` for a run that ends by an error: `failed` when it is one of ours, else `stopped`."""
         status = "failed" if isinstance(error, RolloutsError) else "stopped"
-        await self.close(status, {"error": f"{type(error).__name__}: {error}"})
+        summary = {"error": f"{type(error).__name__}: {error}"}
+        await self.close(*((status, summary) if self.settled is None else ("done", self.settled)))
 
     async def close(self, status: str, summary: Mapping[str, Any] | None = None) -> None:
         """Ends the run in the store and frees clients; the run is then charged exactly what it spent."""

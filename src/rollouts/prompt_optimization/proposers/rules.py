@@ -36,7 +36,7 @@ def _of_user_template(context: ProposalContext) -> Iterator[str]:
     base = context.text.strip()
     tagged = "\n".join(f"<{name}>\n{{{name}}}\n</{name}>" for name in sorted(placeholders(base)))
     labels = sorted(context.summary.labels or ())
-    named = f"Possible answers:{_listed(labels)}" if labels and len(labels) <= _MAX_LABELS else ""
+    named = f"Possible answers:{listed(labels)}" if labels and len(labels) <= _MAX_LABELS else ""
     for body in (base, tagged):
         for text in (_join(named, body), body, _join(body, "Answer:"), _join(named, body, "Answer:")):
             if text != base:
@@ -63,7 +63,7 @@ def _additions(context: ProposalContext) -> Iterator[str]:
     summary = context.summary
     labels = sorted(summary.labels or ())
     if labels and len(labels) <= _MAX_LABELS:
-        yield f"Answer with exactly one of these:{_listed(labels, end='.')}"
+        yield f"Answer with exactly one of these:{listed(labels, end='.')}"
         yield "Reply with the answer only: no explanation, no punctuation, no other words."
         words = {len(label.replace("_", " ").split()) for label in labels}
         if any("_" in label for label in labels):
@@ -81,7 +81,7 @@ def _additions(context: ProposalContext) -> Iterator[str]:
         yield "Give the answer only, without introduction."
 
 
-def _listed(labels: Sequence[str], end: str = "") -> str:
+def listed(labels: Sequence[str], end: str = "") -> str:
     """Labels in a line, or one on each line where a comma is part of one."""
     if any("," in label for label in labels):
         return "".join(f"\n- {label}" for label in labels)
