@@ -113,3 +113,18 @@ def test_a_run_says_when_there_is_nothing_to_gain(cli: Cli, provider: Provider) 
 def test_a_run_with_room_says_nothing(cli: Cli, provider: Provider) -> None:
     provider(reply=third_right)
     assert cli("optimize", cli.job, "--json").json["notes"] == []
+
+
+def test_a_check_of_one_variant_tries_instruction_and_demonstrations(cli: Cli, provider: Provider) -> None:
+    """A small budget pays for one: where the start is never right, neither part alone need be."""
+
+    def reply(body: dict) -> str:  # type: ignore[type-arg]
+        *shown, last = body["messages"]
+        both = len(shown) > 1 and "exactly one of these" in shown[0]["content"]
+        return label_of(last["content"].removeprefix("Ticket: ")) if both else "no idea"
+
+    provider(reply=reply)
+    found = cli("optimize", cli.job, "--check", "--json", "--budget", 100)
+    (variant,) = found.json["variants"]
+    assert (found.code, variant["score"]["mean"]) == (0, 1)
+    assert "by rule 1 with" in variant["name"]

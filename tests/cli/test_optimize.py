@@ -204,3 +204,14 @@ def test_demo_runs_on_the_embedded_model(cli: Cli) -> None:
     assert answer.json["spend"]["total"]["rollouts"] <= 40
     assert answer.json["spend"]["total"]["micros"] == 0
     assert answer.json["verdict"] in {"ship", "keep", "undecided"}
+
+
+def test_a_gate_needs_all_rows(cli: Cli, provider: Provider) -> None:
+    provider()
+    partial = cli("evaluate", cli.job, "--fail-under", "0.01", "--budget", 10)
+    assert (partial.code, "did not fit in the limits" in partial.err + partial.out) == (3, True)
+    assert cli("evaluate", cli.job, "--fail-under", "0.01").code == 0
+
+
+def test_a_budget_without_a_search_is_told(cli: Cli) -> None:
+    assert "no search" in cli("optimize", cli.job, "--dry-run", "--budget", 2).out

@@ -141,3 +141,15 @@ def test_serve_model_answers_until_ctrl_c() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_init_suggests_a_job_that_fits_the_data(cli: Cli) -> None:
+    rows = "".join(f'"ticket {n}","{("bugs, crashes", "sales", "")[n % 3]}",{n}\n' for n in range(60))
+    (cli.folder / "mixed.csv").write_text(f"Ticket,Team,row id\n{rows}")
+    assert cli("init", "mixed.toml", "--data", "mixed.csv", "--endpoint", "local", "--yes").code == 0
+    config = load_config(cli.folder / "mixed.toml").config
+    assert config.dataset is not None
+    assert config.dataset.ground_truth == "Team"
+    assert config.dataset.labels == ("bugs, crashes", "sales")
+    assert config.initial_prompt.system == "Answer with one of:\n- bugs, crashes\n- sales"
+    assert "line 4, column 'Team': the ground truth is empty" in cli("config", "check", "mixed.toml").err
