@@ -11,7 +11,6 @@ from rollouts.cli import failures, words
 from rollouts.cli.runs import check_search, find_search, stored
 from rollouts.errors import ConfigError
 from rollouts.experiments.rows import RowPair, counted, tested_rows
-from rollouts.store import RolloutRow
 
 
 def diff_rows(place: str | None, run_id: str, second: str | None, *, limit: int, as_json: bool) -> int:
@@ -51,8 +50,8 @@ def _table(pairs: list[RowPair]) -> Table:
             "–" if pair.change is None else f"{pair.change:+.2g}",
             words.short(_told(pair.inputs), 160),
             words.short(_told(pair.ground_truth), 60),
-            words.short(_answer(pair.start), 80),
-            words.short(_answer(pair.best), 80),
+            words.short(words.answer(pair.start.output, pair.start.failure), 80),
+            words.short(words.answer(pair.best.output, pair.best.failure), 80),
         )
     return table
 
@@ -64,10 +63,6 @@ def _told(value: Any) -> str:
     if value is None:
         return "–"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _answer(row: RolloutRow) -> str:
-    return row.output if row.failure is None else f"{row.failure['kind']}: {row.failure['message']}"
 
 
 def _json(pair: RowPair) -> dict[str, Any]:

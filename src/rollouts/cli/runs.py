@@ -171,14 +171,12 @@ def show_rollouts(
     for column in ("sample", "program", "score", "expected", "output or failure", "tokens", "latency"):
         table.add_column(column)
     for row in chosen:
-        failure = row["failure"]
-        text = row["output"] if failure is None else f"{failure['kind']}: {failure['message']}"
         table.add_row(
             row["sample_id"],
             row["program"][:10],
             words.score(row["score"]),
             "–" if row["ground_truth"] is None else words.short(row["ground_truth"], 40),
-            words.short(text, 80),
+            words.short(words.answer(row["output"], row["failure"]), 80),
             str(row["prompt_tokens"] + row["completion_tokens"]),
             words.seconds(row["latency_s"]),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def short(text: Any, width: int = 80) -> str:
     """One line of at most `width` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def answer(output: str, failure: Mapping[str, Any] | None) -> str:
+    """What a rollout said, or why it failed."""
+    return output if failure is None else f"{failure['kind']}: {failure['message']}"
 
 
 def plain(value: Any) -> Any:
