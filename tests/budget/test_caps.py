@@ -13,7 +13,7 @@ from decimal import Decimal
 import pytest
 
 from rollouts.budget import Budget, Ledger, Spend
-from rollouts.errors import BudgetExhausted
+from rollouts.errors import BudgetExhausted, ConfigError
 from rollouts.llm import BudgetedClient, CallContext, Client, RetryingClient, RetryPolicy, wrap
 from rollouts.llm.connect import connect
 from rollouts.store import MemoryStore
@@ -34,6 +34,13 @@ def random_budget(rng: random.Random) -> Budget:
     }
     kept = rng.sample(sorted(caps), rng.randint(1, 3))
     return Budget(**{name: caps[name] for name in kept})
+
+
+@pytest.mark.parametrize("value", ["5", -1, float("nan"), [5]])
+@pytest.mark.parametrize("name", ["max_tokens", "max_calls", "max_rollouts", "max_seconds", "max_trials"])
+def test_a_cap_that_is_no_number_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"{name} = .*leave it out for no cap"):
+        Budget(**{name: value})  # type: ignore[arg-type]
 
 
 def client_of(provider: CountingProvider, context: CallContext, rng: random.Random) -> Client:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollouts.datasets import apart, auto_sizes, describe, same_inputs, split
+from rollouts.datasets import apart, auto_sizes, describe, remarks_on, same_inputs, split, usable_rows
 from rollouts.datasets.rounding import controlled_rounding
 from rollouts.dtypes import Sample
 from rollouts.errors import ConfigError, DataError
@@ -50,6 +50,20 @@ def test_disjoint_exact_and_stratified(counts: list[int], portions: list[float],
             assert abs(found[label] - sizes[name] * count / len(samples)) < 1
 
 
+def test_remarks_name_the_rows() -> None:
+    texts = [("a", "x"), ("A ", "x"), ("b", "x"), ("b", "y"), ("c", "x"), (" ", "y"), *[("c", "x")] * 6]
+    samples = [sample(number, label, text) for number, (text, label) in enumerate(texts, start=1)]
+    assert remarks_on(samples) == [
+        "7 of 12 rows repeat the inputs of another one and were left out (id 2, 7, 8, 9, 10, ...)",
+        "2 of 12 rows have the inputs of another one and a different ground truth; all of them were left out (id 3, 4)",
+        "1 of 12 rows have an input without any text; they are used as they are (id 6)",
+    ]
+    assert remarks_on(samples[4:5]) == []
+    hidden = [Sample(inputs={"text": "a", "note": ""}, ground_truth="x", id="1")]
+    assert remarks_on(hidden)
+    assert not remarks_on(hidden, {"text"}), "what the prompt does not show counts for nothing"
+
+
 @given(class_counts, shares, st.integers(min_value=0, max_value=2**40), st.booleans())
 def test_the_same_seed_gives_the_same_splits(counts: list[int], portions: list[float], seed: int, by: bool) -> None:
     samples = labelled(counts)
@@ -65,6 +79,8 @@ def test_no_text_is_on_two_sides(rows: list[tuple[str, str]]) -> None:
     parts = split(samples, {"train": half, "test": len(clear) - half}, seed=3)
     kept = parts["train"] + parts["test"]
     assert sorted(kept, key=lambda s: int(s.id)) == clear
+    left_out = sum(int(remark.split()[0]) for remark in remarks_on(samples))
+    assert len(samples) - left_out == len(usable_rows(samples)) == len(clear), "what is left out is told"
     summary = describe(samples)
     assert summary.n - summary.duplicates - len(summary.contradictions) == len(clear)
 

@@ -66,6 +66,25 @@ def test_columns_that_repeat_the_header_do_not_make_it_a_row(tmp_path: Path) -> 
     assert pairs(load(spec(path, columns=["text", "label"]))) == [("a", "b")]
 
 
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv"])
+@pytest.mark.parametrize("delimiter", list(",;\t|"))
+def test_a_delimiter_that_header_and_first_row_show_is_taken(tmp_path: Path, name: str, delimiter: str) -> None:
+    path = write(tmp_path / name, f"text{delimiter}label\na b{delimiter}c\n")
+    assert pairs(load(spec(path))) == [("a b", "c")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["query\na; b\n", "query; text\na\n", "query;text\n", 'query\n"a, b"\n'],
+    ids=["in a row", "in the header", "no row", "quoted"],
+)
+def test_a_file_of_one_column_stays_one(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "d.csv", text)
+    header = text.partition("\n")[0]
+    rows = load(DatasetSpec(path=path)) if text.count("\n") > 1 else []
+    assert [list(row.inputs) for row in rows] == [[header]] * len(rows)
+
+
 def test_tsv_quotes_are_text_unless_stated(tmp_path: Path) -> None:
     path = write(tmp_path / "d.tsv", 'text\tlabel\n"quoted"\tx\n"open\ty\n')
     assert [sample["query"] for sample in load(spec(path))] == ['"quoted"', '"open']
@@ -139,7 +158,9 @@ BROKEN = {
     "missing column": ("d.csv", "texts,label\na,b\n", {}, r"column 'text': input \{query\}.*did you mean 'texts'"),
     "case": ("d.csv", "TEXT,label\na,b\n", {}, "did you mean 'TEXT'"),
     "other column": ("d.csv", "q,label\na,b\n", {}, "there are: 'q', 'label'"),
-    "wrong delimiter": ("d.csv", "text;label\na;b\n", {}, "is the delimiter ';'"),
+    "wrong delimiter": ("d.csv", "text;label\na;b;c\n", {}, "is the delimiter ';'"),
+    "stated delimiter": ("d.csv", "text;label\na;b\n", {"delimiter": ","}, "is the delimiter ';'"),
+    "semicolons, long row": ("d.csv", "text;label\na;b\na;b;c\n", {}, "line 3: the row has 3 cells and the header 2"),
     "no truth": ("d.csv", "text,label\na,b\nc, \n", {}, "line 3, column 'label': the ground truth is empty"),
     "null truth": (
         "d.jsonl",

@@ -227,6 +227,7 @@ async def test_a_saved_prompt_starts_another_run(tmp_path: Path) -> None:
     save(first, tmp_path / "result.json")
     assert repr(load_result(tmp_path / "result.json")) == repr(first)
     start = load_prompt(tmp_path / "best.json")
+    assert load_prompt(tmp_path / "result.json").digest == start.digest, "a result holds its best prompt"
     assert start.digest == first.best_template.digest
     second = await World().run(start=start)
     assert second.initial_template.digest == start.digest

@@ -234,6 +234,9 @@ def test_rows_that_the_prompt_cannot_tell_apart_are_one_row() -> None:
     splits = split_dataset(template, rows, MIPROConfig())
     texts = [sample.inputs["text"] for part in (splits.train, splits.val, splits.test) for sample in part]
     assert len(texts) == len(set(texts))
+    assert [note.split(" (")[0] for note in splits.remarks] == [
+        "24 of 36 rows repeat the inputs of another one and were left out"
+    ]
     seeds = MIPROConfig(train_seeds=(0, 1), val_seeds=(13, 14), test_seeds=(26, 27))
     named = split_dataset(template, rows, seeds)
     assert [len(part) for part in (named.train, named.val, named.test)] == [1, 1, 2]
@@ -243,6 +246,23 @@ def test_rows_that_the_prompt_cannot_tell_apart_are_one_row() -> None:
 
 async def _reads_more(sample: Sample, agents: Mapping[str, Agent]) -> str:
     return str(sample.inputs["source"])
+
+
+def test_splits_without_test_rows_are_remarked_on() -> None:
+    rows = [{"text": f"row {n}", "label": "a"} for n in range(9)]
+    template = PromptTemplate(system="Name it.", user_template="{text}")
+    assert not split_dataset(template, rows, MIPROConfig()).remarks
+    (remark,) = split_dataset(template, rows[:8], MIPROConfig()).remarks
+    assert "no test rows" in remark
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [({"budget": 5}, r"budget is 5; give a Budget, as Budget\("), ({"constraints": {}}, r"give a Constraints, as")],
+)
+def test_options_of_the_wrong_kind_are_refused_at_once(setting: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        StudyOptions(**setting)
 
 
 @pytest.mark.parametrize(

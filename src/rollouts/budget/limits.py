@@ -31,7 +31,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("max_tokens", "max_calls", "max_rollouts", "max_seconds", "max_trials"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
+            if value is not None and not (isinstance(value, int | float) and value >= 0):
                 raise ConfigError(f"{name} = {value!r}: a cap is a number of at least 0; leave it out for no cap")
         if self.max_cost_usd is not None:
             _micros(self.max_cost_usd)

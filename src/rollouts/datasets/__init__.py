@@ -3,7 +3,7 @@
 from rollouts.datasets.columns import GROUND_TRUTH_NAMES, detect_ground_truth, samples_from_dicts
 from rollouts.datasets.loading import load
 from rollouts.datasets.spec import BUILT_IN, DatasetSpec, is_file_path
-from rollouts.datasets.splits import apart, auto_sizes, split, usable_rows
+from rollouts.datasets.splits import apart, auto_sizes, remarks_on, split, usable_rows
 from rollouts.datasets.summary import DatasetSummary, Lengths, describe, label_counts, same_inputs
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "is_file_path",
     "label_counts",
     "load",
+    "remarks_on",
     "same_inputs",
     "samples_from_dicts",
     "split",

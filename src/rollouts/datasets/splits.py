@@ -13,11 +13,36 @@ from rollouts.dtypes import Sample
 from rollouts.errors import ConfigError, DataError
 
 _SHOWN = 12
+_IDS = 5
 
 
 def usable_rows(samples: Sequence[Sample], shown: Collection[str] = ()) -> list[Sample]:
     """The rows that can go into a split (see `split`)."""
     return [group[0] for group in same_inputs(samples, shown) if not contradictory(group)]
+
+
+def remarks_on(samples: Sequence[Sample], shown: Collection[str] = ()) -> list[str]:
+    """What the user should know of rows before they are split, in sentences: which `split` leaves out, and which have
+    an input without text. `shown` as there."""
+    groups = same_inputs(samples, shown)
+    contradictions = [sample.id for group in groups if contradictory(group) for sample in group]
+    repeated = [sample.id for group in groups if not contradictory(group) for sample in group[1:]]
+    blank = [sample.id for sample in samples if any(_is_blank(sample, name) for name in shown or sample.inputs)]
+    found = (
+        (repeated, "repeat the inputs of another one and were left out"),
+        (contradictions, "have the inputs of another one and a different ground truth; all of them were left out"),
+        (blank, "have an input without any text; they are used as they are"),
+    )
+    return [f"{len(ids)} of {len(samples)} rows {what} (id {_listed(ids)})" for ids, what in found if ids]
+
+
+def _is_blank(sample: Sample, name: str) -> bool:
+    value = sample.inputs.get(name)
+    return isinstance(value, str) and not value.strip()
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_IDS]) + (", ..." if len(ids) > _IDS else "")
 
 
 def split(

@@ -7,12 +7,15 @@ import csv
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rollouts.datasets.spec import DatasetSpec
 from rollouts.datasets.tables import Row, Table, fail
+from rollouts.errors import DataError
 
+_DELIMITERS = ",;\t|"
 _WIDE = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
@@ -56,8 +59,8 @@ def _why(error: OSError) -> str:
 
 
 def delimited(spec: DatasetSpec, path: Path, default: str) -> Table:
-    """A CSV or TSV file; `default` is the delimiter unless the spec states one."""
-    delimiter = spec.delimiter or default
+    """A CSV or TSV file; the delimiter is the one that the spec states, else `default` or what the header shows."""
+    delimiter = spec.delimiter or (default if spec.columns else _delimiter(spec, path, default))
     quoting = spec.quoting if spec.quoting is not None else delimiter != "\t"
     name = spec.name
 
@@ -131,9 +134,28 @@ def _check_header(name: str, where: str, columns: Sequence[str]) -> None:
         )
 
 
+def _delimiter(spec: DatasetSpec, path: Path, default: str) -> str:
+    """`default`, unless the header is one cell by it, and another one divides header and first row alike, as in
+    spreadsheets of countries where the comma is a decimal mark."""
+
+    def cells(delimiter: str) -> list[int]:
+        quoting = spec.quoting if spec.quoting is not None else delimiter != "\t"
+        records = _records(spec.name, lines(path, spec.name), delimiter, quoting)
+        return [len(cells) for _, cells in itertools.islice(records, 2)]
+
+    if cells(default)[:1] != [1]:
+        return default
+    for other in _DELIMITERS.replace(default, ""):
+        with suppress(DataError):
+            match cells(other):
+                case [header, first] if header == first > 1:
+                    return other
+    return default
+
+
 def _delimiter_hint(columns: Sequence[str], delimiter: str) -> str:
     if len(columns) == 1:
-        for other in ",;\t|":
+        for other in _DELIMITERS:
             if other != delimiter and other in columns[0]:
                 return f"; the header is one cell: is the delimiter {other!r}?"
     return ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rollouts.agents import AgentLimits
-from rollouts.datasets import auto_sizes, load, split, usable_rows
+from rollouts.datasets import auto_sizes, load, remarks_on, split, usable_rows
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, Sample, ScoreFn
 from rollouts.environments import make_environment_factory
 from rollouts.errors import ConfigError, DataError
@@ -109,7 +109,7 @@ def prepare(
     proposer = resolve(to_proposer(job))
     slots = job.execution.slots
     score_fn = resolve_metric(score["metric"], **options) if remote is None else remote.score_fn
-    notes = (*data.notes, *_unscored(data, score_fn, job.score.failure_share))
+    notes = (*data.remarks, *_unscored(data, score_fn, job.score.failure_share))
     return Job(
         config=loaded.resolved,
         start=start,
@@ -185,11 +185,14 @@ def load_splits(
     if plan.rows:
         return _by_number(plan, read(plan.pool), divide).apart(shown)
     parts: dict[str, list[Sample]] = {}
+    notes: list[str] = []
     for name, spec in plan.own.items():
         rows = read(spec)
+        notes += (f"{name} file: {remark}" for remark in remarks_on(rows, shown))
         size = plan.sizes.get(name, len(rows))
         parts[name] = divide(rows, {name: size})[name]
     pool = read(plan.pool)
+    notes += remarks_on(pool, shown)
     wanted = [name for name in _PARTS if name not in parts]
     sizes = {name: plan.sizes[name] for name in wanted if name in plan.sizes}
     usable = len(usable_rows(pool, shown))
@@ -201,7 +204,7 @@ def load_splits(
         sizes |= {name: auto[name] if spare is None else spare for name in missing}
     ordered = {name: sizes[name] for name in wanted}
     parts |= divide(pool, ordered)
-    return Splits.of(parts).apart(shown)
+    return Splits.of(parts, notes).apart(shown)
 
 
 def _by_number(plan: DatasetPlan, pool: Sequence[Sample], divide: Callable[..., dict[str, list[Sample]]]) -> Splits:

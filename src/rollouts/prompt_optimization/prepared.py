@@ -30,7 +30,7 @@ def prepared(
     data = dataset if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
     data.check(start)
     check_modules(options.constraints, start)
-    options = replace(options, notes=(*options.notes, *data.notes))
+    options = replace(options, notes=(*options.notes, *data.remarks))
     if options.slots is None:
         options = replace(options, slots=config.max_concurrent)
     return start, data, options

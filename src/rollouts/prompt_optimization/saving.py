@@ -14,6 +14,7 @@ from rollouts.errors import ConfigError
 from rollouts.prompt_optimization.types import OptimizationResult
 
 BEST_PROMPT = "best_prompt.json"
+_RESULT = {"best", "population", "initial"}
 
 
 def save(value: PromptTemplate | Program | OptimizationResult, path: str | Path) -> None:
@@ -25,7 +26,8 @@ def save(value: PromptTemplate | Program | OptimizationResult, path: str | Path)
 
 
 def load_prompt(path: str | Path) -> PromptTemplate:
-    """The prompt in a saved template or one-module program, in a `best_prompt.json`, or in a run's results folder.
+    """The prompt in a saved template or one-module program, in a `best_prompt.json`, or in a run's results folder; of a
+    saved result the best one.
 
     Raises ConfigError when there is none, or when it was written by a newer version.
     """
@@ -42,6 +44,7 @@ def load_program(path: str | Path, run: RunFn | None = None) -> Program:
     """
     data = _read(Path(path))
     try:
+        data = data["best"] if data.keys() >= _RESULT else data
         data = data.get("program", data)
         if "modules" not in data:
             data = {"modules": {"main": data}}

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from rollouts.datasets import apart, auto_sizes, samples_from_dicts, split, usable_rows
+from rollouts.datasets import apart, auto_sizes, remarks_on, samples_from_dicts, split, usable_rows
 from rollouts.dtypes import Program, PromptTemplate, Sample, as_program, check_placeholders, run_single
 from rollouts.errors import ConfigError, DataError, TemplateError
 
@@ -25,9 +25,16 @@ class Splits:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, parts: Mapping[str, Sequence[Sample]]) -> Splits:
+    def of(cls, parts: Mapping[str, Sequence[Sample]], notes: Sequence[str] = ()) -> Splits:
         """From `train`, `val` and `test`; what is not there is empty."""
-        return cls(train=parts.get("train", ()), val=parts.get("val", ()), test=parts.get("test", ()))
+        train, val, test = (parts.get(name, ()) for name in ("train", "val", "test"))
+        return cls(train=train, val=val, test=test, notes=tuple(notes))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """`notes`, and whether the splits leave a run without a verdict."""
+        untested = "there are no test rows: the run will end without a verdict (set dataset.test, or add rows)"
+        return self.notes if self.test else (*self.notes, untested)
 
     def apart(self, shown: Collection[str] = ()) -> Splits:
         """Without training rows whose inputs a validation or test row has, too, and validation rows whose inputs a test
@@ -114,7 +121,8 @@ def split_dataset(
     samples, shown = samples_from_dicts(dataset, start.placeholders), shown_inputs(start)
     named = {"train": config.train_seeds, "val": config.val_seeds, "test": config.test_seeds}
     if not any(named.values()):
-        return Splits.of(split(samples, auto_sizes(len(usable_rows(samples, shown))), seed=config.seed, shown=shown))
+        parts = split(samples, auto_sizes(len(usable_rows(samples, shown))), seed=config.seed, shown=shown)
+        return Splits.of(parts, remarks_on(samples, shown))
     if not named["train"] or not named["val"]:
         missing = "train_seeds" if not named["train"] else "val_seeds"
         raise ConfigError(f"{missing} is empty; give both train_seeds and val_seeds, or neither")

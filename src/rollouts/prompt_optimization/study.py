@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from rollouts.budget import Budget, Constraints, ModuleAccount, Spend
 from rollouts.dtypes import Endpoint, Evaluation, Program, PromptTemplate, Request, Response, Sample
-from rollouts.errors import BudgetExhausted, RolloutsError
+from rollouts.errors import BudgetExhausted, ConfigError, RolloutsError
 from rollouts.evaluation import Cell, Evaluator
 from rollouts.executors import Executor, LocalExecutor
 from rollouts.llm.client import Client, Provider
@@ -62,6 +62,12 @@ class StudyOptions:
     executor: Callable[[int], Executor] = LocalExecutor
     on_start: Callable[[Study], None] | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, kind in (("budget", Budget), ("constraints", Constraints)):
+            if not isinstance(value := getattr(self, name), kind):
+                (first, *_) = fields(kind)
+                raise ConfigError(f"{name} is {value!r}; give a {kind.__name__}, as {kind.__name__}({first.name}=...)")
 
 
 class Study:
