@@ -391,6 +391,8 @@ def test_a_run_that_is_broken_off_later_keeps_its_verdict(
     monkeypatch.setattr("rollouts.cli.optimizing.run_job", hurried)
     answer = cli("optimize", cli.job, "--run", run, "--budget", 400)
     assert "keeps the verdict and the files" in answer.out + answer.err
+    for threshold, code in ((first["test"]["best"]["mean"], 0), (1.01, 3)):
+        assert cli("optimize", cli.job, "--run", run, "--budget", 400, "--fail-under", threshold).code == code
     after = shown_run(cli, run)
     assert (after["status"], after["summary"]) == ("done", before["summary"])
     assert {path: Path(path).read_text() for path in files} == files

@@ -210,6 +210,7 @@ async def test_a_stop_returns_the_best_so_far(after: int) -> None:
     assert store.run("r").status == "stopped"
     assert world.llm.calls < 400
     assert result.best_template.score is not None
+    assert all(entry.num_evaluated for entry in result.history), "a round of which nothing ran is no trial"
 
 
 async def test_a_stop_before_anything_keeps_the_start() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,7 +74,7 @@ def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
             failures.print_json({"run_id": study.run_id, "kept": True, "stop_reason": result.stop_reason})
         told = f"{result.stop_reason}: run {study.run_id} keeps the verdict and the files that it had"
         console.print(told, style="yellow", soft_wrap=True)
-        return int(ended.interrupted or 0)
+        return int(ended.interrupted or below(wishes.fail_under, _settled_score(study.settled or {}), console))
     files = save(job, result, store)
     if wishes.as_json:
         failures.print_json(words.plain(result_json(result, study, files, job.store)))
@@ -100,6 +101,13 @@ def final_score(result: OptimizationResult) -> float | None:
     if result.verdict is not None and result.verdict.best.n:
         return result.verdict.best.mean
     return result.best.score
+
+
+def _settled_score(summary: Mapping[str, Any]) -> float | None:
+    """`final_score` of a run by what the store keeps of it."""
+    tested = (summary.get("verdict") or {}).get("best", {})
+    score: float | None = tested["mean"] if tested.get("n") else summary.get("best_score")
+    return score
 
 
 def below(threshold: float | None, value: float | None, console: Console) -> int:

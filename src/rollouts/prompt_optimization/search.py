@@ -164,11 +164,13 @@ async def search(
         results = results_of(cells, evaluations)
         selector.tell(results)
         waiting -= len(cells)
+        stalled = all(result.missing for result in results)
+        if stalled and study.stopping:
+            continue
         history.append(_stats(len(history) + 1, selector, results))
         _report(study, space, selector, cells, history[-1])
         study.search_ended = study.search_ended or lead.over(selector, len(results))
         await reproposal.step(len(history), study, selector, space)
-        stalled = all(result.missing for result in results)
         if stalled and not rounds:
             if not study.waits_for_calls():
                 study.search_ended = study.search_ended or _NOTHING_FITS
