@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollouts.datasets import apart, auto_sizes, describe, remarks_on, same_inputs, split, usable_rows
+from rollouts.datasets import (
+    apart,
+    auto_sizes,
+    cross_validation,
+    describe,
+    remarks_on,
+    same_inputs,
+    split,
+    usable_rows,
+)
 from rollouts.datasets.rounding import controlled_rounding
 from rollouts.dtypes import Sample
 from rollouts.errors import ConfigError, DataError
@@ -186,6 +195,47 @@ def test_auto_sizes(n: int) -> None:
     assert sizes["train"] <= 200
     assert sizes["val"] <= 300
     assert sizes["test"] <= 500
+
+
+@given(st.integers(min_value=2, max_value=20_000))
+def test_auto_sizes_without_test_rows_leave_none_over(n: int) -> None:
+    sizes = auto_sizes(n, ["train", "val"])
+    assert sizes["train"] == 200 or sizes["val"] == 300 or sum(sizes.values()) == n
+    assert min(sizes.values()) >= 1
+    assert auto_sizes(n, ["val"]) == {"val": min(300, n)}
+
+
+@given(class_counts, st.integers(2, 8), st.integers(0, 3), st.booleans())
+def test_the_folds_of_one_division_test_every_row_once(
+    counts: list[int], folds: int, division: int, stratify: bool
+) -> None:
+    samples = labelled(counts)
+    samples += [sample(len(samples), "label0", "text 0")]
+    usable = usable_rows(samples)
+    if len(usable) < (4 if folds == 2 else folds):
+        with pytest.raises(DataError, match="ask for fewer folds"):
+            cross_validation(samples, folds)
+        return
+    tested: list[str] = []
+    for seed in range(division * folds, (division + 1) * folds):
+        test, rest = cross_validation(samples, folds, seed, stratify)
+        assert sorted(test + rest, key=lambda row: int(row.id)) == usable
+        assert len(rest) >= 2, "one to train on and one to validate"
+        assert len(usable) // folds <= len(test) <= -(-len(usable) // folds)
+        tested += [row.id for row in test]
+        found = Counter(row.ground_truth for row in test)
+        for label, count in Counter(row.ground_truth for row in usable).items():
+            assert not stratify or abs(found[label] - len(test) * count / len(usable)) < 1
+    assert sorted(tested) == sorted(row.id for row in usable)
+
+
+def test_divisions_differ_and_one_fold_is_none() -> None:
+    samples = labelled([30, 30])
+    assert {row.id for row in cross_validation(samples, 3, 0)[0]} != {
+        row.id for row in cross_validation(samples, 3, 3)[0]
+    }
+    with pytest.raises(ConfigError, match="at least 2"):
+        cross_validation(samples, 1)
 
 
 def test_auto_sizes_at_the_ends() -> None:

@@ -274,9 +274,9 @@ def rows(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def split_by(folder: Path, **table: Any) -> dict[str, list[str]]:
+def split_by(folder: Path, *, seed: int = 0, **table: Any) -> dict[str, list[str]]:
     data = {"path": "rows.csv", "inputs": {"query": "text"}, "ground_truth": "label", **table}
-    config = parse_config(base(dataset=data), base_dir=folder).config
+    config = parse_config(base(dataset=data, seed=seed), base_dir=folder).config
     splits = load_splits(to_dataset(config, folder), config.seed)
     parts = {"train": splits.train, "val": splits.val, "test": splits.test}
     return {name: [sample.inputs["query"].split()[1] for sample in part] for name, part in parts.items()}
@@ -293,6 +293,21 @@ def test_rows_by_number(rows: Path) -> None:
     assert split_by(rows, **named, test=0)["test"] == []
 
 
+def test_folds_test_every_row_once_over_their_seeds(rows: Path) -> None:
+    seeds = [split_by(rows, folds=4, seed=seed) for seed in range(4)]
+    assert sorted(int(row) for parts in seeds for row in parts["test"]) == list(range(20))
+    for parts in seeds:
+        assert sum(map(len, parts.values())) == 20, "all rows are used"
+    parts = split_by(rows, folds=4, seed=1, train=3)
+    assert (len(parts["train"]), len(parts["val"]), parts["test"]) == (3, 12, seeds[1]["test"])
+
+
+def test_all_rows_are_used_where_the_test_rows_have_a_file_of_their_own(rows: Path) -> None:
+    (rows / "test.csv").write_text("text,label\nquestion 100,yes\nquestion 101,no\n")
+    parts = split_by(rows, test_path="test.csv")
+    assert [len(parts[name]) for name in ("train", "val", "test")] == [9, 11, 2]
+
+
 def test_sizes_by_themselves_fit_the_rows_that_can_be_used(rows: Path) -> None:
     # One of the 21 rows is there twice.
     assert sum(map(len, split_by(rows).values())) == 20
@@ -304,13 +319,17 @@ def test_sizes_by_themselves_fit_the_rows_that_can_be_used(rows: Path) -> None:
         ({"train_rows": [1], "val_rows": [99]}, "dataset.val_rows has index 99; the data set has rows 0 to 20"),
         ({"train_rows": [1, 2], "val_rows": [2]}, "row 2 is in train_rows and in val_rows"),
         ({"train_rows": [1], "val_rows": [2], "train": 3}, "train_rows already names the rows"),
+        ({"folds": 4, "test": 3}, "dataset.test: folds already says which rows are tested"),
+        ({"folds": 4, "test_path": "a.csv"}, "dataset.test_path: folds already says"),
+        ({"folds": 1}, "dataset.folds"),
+        ({"folds": 30}, "30 folds need 30 rows, the data set has 20"),
         ({"train_rows": [1], "val_rows": [2], "limit": 3}, "dataset.limit: cannot stand with train_rows"),
         ({"train_rows": [-1], "val_rows": [2]}, "dataset.train_rows"),
         ({"test_rows": [1]}, "dataset.train_rows: missing; test_rows is given by numbers"),
     ],
 )
 def test_rows_that_cannot_be(rows: Path, table: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises((ConfigError, DataError)) as caught:
         split_by(rows, **table)
     assert said in str(caught.value)
 

@@ -66,6 +66,8 @@ def test_methods_become_settings_of_their_search() -> None:
         ("name", "..", "letters"),
         ("seeds", 0, "seeds"),
         ("seeds", [1, 1], "twice"),
+        ("data.folds", 1, "at least 2"),
+        ("data.folds", 4, "data.test: folds already says"),
         ("baseline", "mipr", "did you mean 'mipro'"),
         ("budgets", {}, "budgets"),
         ("budgets.small", {}, "no cap"),

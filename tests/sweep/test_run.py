@@ -16,7 +16,7 @@ from rollouts.experiments.sweep.records import EVENTS, SETTINGS, RunRecord, load
 from rollouts.experiments.sweep.run import Runner, Sweep
 from rollouts.store.locks import FileLocks
 from tests.sweep.conftest import Making
-from tests.sweep.desk import SMALL, DeskLLM, desk
+from tests.sweep.desk import SMALL, DeskLLM, desk, rows
 
 
 class Counting(DeskLLM):
@@ -167,6 +167,17 @@ def test_more_seeds_are_added_to_what_is_there(runner: Making, tasks: Any) -> No
     sweep = run(runner(resume=True, seeds=2))
     assert len(sweep.records) == 6
     assert {seed for seed, _ in Counting.asked} == {1}
+
+
+def test_the_seeds_of_all_folds_test_every_row_once(runner: Making, tasks: Any) -> None:
+    methods = {"mipro": SMALL["methods"]["mipro"]}
+    sweep = run(
+        runner(
+            seeds=3, data={"folds": 3, "train": 6, "val": 6}, methods=methods, budgets={"large": {"max_rollouts": 400}}
+        )
+    )
+    assert [record.status for record in sweep.records] == ["done"] * 3
+    assert sum(record.score["n"] for record in sweep.records) == len(rows())
 
 
 @pytest.mark.slow

@@ -3,17 +3,19 @@
 from rollouts.datasets.columns import GROUND_TRUTH_NAMES, detect_ground_truth, samples_from_dicts
 from rollouts.datasets.loading import load
 from rollouts.datasets.spec import BUILT_IN, DatasetSpec, is_file_path
-from rollouts.datasets.splits import apart, auto_sizes, remarks_on, split, usable_rows
+from rollouts.datasets.splits import PARTS, apart, auto_sizes, cross_validation, remarks_on, split, usable_rows
 from rollouts.datasets.summary import DatasetSummary, Lengths, describe, label_counts, same_inputs
 
 __all__ = [
     "BUILT_IN",
     "GROUND_TRUTH_NAMES",
+    "PARTS",
     "DatasetSpec",
     "DatasetSummary",
     "Lengths",
     "apart",
     "auto_sizes",
+    "cross_validation",
     "describe",
     "detect_ground_truth",
     "is_file_path",

@@ -12,6 +12,9 @@ from rollouts.datasets.summary import contradictory, inputs_key, label_counts, s
 from rollouts.dtypes import Sample
 from rollouts.errors import ConfigError, DataError
 
+PARTS = ("train", "val", "test")
+_SHARES = {"train": 0.3, "val": 0.35, "test": 0.35}
+_MOST = {"train": 200, "val": 300, "test": 500}
 _SHOWN = 12
 _IDS = 5
 
@@ -78,18 +81,44 @@ def split(
     return dict(zip(counts, parts, strict=True))
 
 
-def auto_sizes(n: int) -> dict[str, int]:
-    """Sizes of `train`, `val` and `test` for `n` usable rows, when the user states none.
+def cross_validation(
+    samples: Sequence[Sample], folds: int, seed: int = 0, stratify: bool = True, shown: Collection[str] = ()
+) -> tuple[list[Sample], list[Sample]]:
+    """The test rows of one round of k-fold cross-validation, and the rows left for training and validation.
 
-    30 % for training, at most 200; 35 % each for validation, at most 300, and test, at most 500. Under 9 rows there
-    is no test set, and validation gets the larger half. Raises DataError under 2 rows.
+    The usable rows (see `split`) form `folds` parts of equal size, give or take one; seeds 0 to `folds` - 1 test one
+    part each, so every row once, and the next `folds` seeds do so with another division. Raises ConfigError under 2
+    folds, DataError when there are fewer rows than folds, or under 2 rows left.
     """
-    if n < 2:
+    usable = usable_rows(samples, shown)
+    if folds < 2:
+        raise ConfigError(f"folds = {folds}: cross-validation needs at least 2")
+    needed = 4 if folds == 2 else folds
+    if len(usable) < needed:
+        raise DataError(f"{folds} folds need {needed} rows, the data set has {len(usable)}; ask for fewer folds")
+    sizes = {str(fold): (len(usable) + fold) // folds for fold in range(folds)}
+    test = split(usable, sizes, seed // folds, stratify, shown)[str(seed % folds)]
+    tested = {id(sample) for sample in test}
+    return test, [sample for sample in usable if id(sample) not in tested]
+
+
+def auto_sizes(n: int, parts: Sequence[str] = PARTS) -> dict[str, int]:
+    """Sizes of `parts` for `n` usable rows, when the user states none.
+
+    30 % for training, at most 200; 35 % each for validation, at most 300, and test, at most 500; more where not all of
+    the three are wanted, in the same proportion. Under 9 rows there is no test set, and validation gets the larger
+    half. Raises DataError when there are fewer rows than parts that every run needs.
+    """
+    if n < 2 <= len(parts):
         raise DataError(f"the data set has {n} usable rows; at least 2 are needed, one to train on and one to validate")
-    if n < 9:
-        return {"train": n // 2, "val": n - n // 2, "test": 0}
-    train, val = round(0.3 * n), round(0.35 * n)
-    return {"train": min(200, train), "val": min(300, val), "test": min(500, n - train - val)}
+    if "test" in parts and n < 9:
+        return {**auto_sizes(n, [name for name in parts if name != "test"]), "test": 0}
+    whole, left, sizes = math.fsum(_SHARES[name] for name in parts), n, {}
+    for name in parts:
+        share = round(_SHARES[name] / whole * n)
+        sizes[name] = min(_MOST[name], left if name == parts[-1] else share)
+        left -= share
+    return sizes
 
 
 def _row_counts(sizes: Mapping[str, int | float], n: int) -> dict[str, int]:

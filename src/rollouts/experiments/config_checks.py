@@ -73,6 +73,7 @@ def _dataset(job: JobConfig) -> Found:
         if label in data.rename_labels and label not in new:
             yield "dataset.labels", f"{label!r} is renamed to {data.rename_labels[label]!r}; write the new name"
     yield from _numbered(data)
+    yield from _folded(data)
     if len(sources) == 1:
         yield from _readable("dataset", lambda: to_dataset(job, Path()))
 
@@ -116,6 +117,12 @@ def _numbered(data: DatasetTable) -> Found:
     for name in ("train_path", "val_path", "test_path", "limit"):
         if getattr(data, name) is not None:
             yield f"dataset.{name}", f"cannot stand with {named[0]}_rows, whose numbers are those of one whole file"
+
+
+def _folded(data: DatasetTable) -> Found:
+    for name in ("test", "test_path", "train_rows", "val_rows", "test_rows"):
+        if data.folds is not None and getattr(data, name) is not None:
+            yield f"dataset.{name}", "folds already says which rows are tested; keep one of the two"
 
 
 def _start(job: JobConfig) -> Found:

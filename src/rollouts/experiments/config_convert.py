@@ -230,13 +230,14 @@ class DatasetPlan:
     `own` are the parts (`val`, `test`) that have a source of their own; the other parts of `train`, `val` and `test`
     are drawn from `pool`. `sizes` are the stated ones: a number of rows, or a share of the part's source. Parts with
     neither size nor source are left to the data. `rows` are parts by the numbers of their rows in `pool`. `data_dir` is
-    where built-in data sets are looked for first.
+    where built-in data sets are looked for first. With `folds`, the test rows are one part of `pool` in so many.
     """
 
     pool: DatasetSpec
     own: Mapping[str, DatasetSpec] = field(default_factory=dict)
     sizes: Mapping[str, int | float] = field(default_factory=dict)
     rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    folds: int | None = None
     stratify: bool = True
     data_dir: Path | None = None
 
@@ -275,6 +276,7 @@ def to_dataset(job: JobConfig, base_dir: Path) -> DatasetPlan:
         own={part: spec(path) for part, path in own.items() if path is not None},
         sizes={part: size for part, size in sizes.items() if size is not None},
         rows={part: _numbers(numbers) for part, numbers in rows.items() if numbers is not None},
+        folds=table.folds,
         stratify=table.stratify,
         data_dir=None if table.data_dir is None else Path(located(table.data_dir, base_dir)),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rollouts.agents import AgentLimits
-from rollouts.datasets import auto_sizes, load, remarks_on, split, usable_rows
+from rollouts.datasets import PARTS, auto_sizes, cross_validation, load, remarks_on, split, usable_rows
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, Sample, ScoreFn
 from rollouts.environments import make_environment_factory
 from rollouts.errors import ConfigError, DataError
@@ -44,7 +44,6 @@ from rollouts.prompt_optimization.study import Study
 from rollouts.store import Store
 
 DEFAULT_STORE = ".rollouts/rollouts.db"
-_PARTS = ("train", "val", "test")
 _EVENTS = 1_000_000
 
 
@@ -149,7 +148,7 @@ def _unscored(data: Splits, score_fn: ScoreFn, failure_share: float) -> list[str
     if not isinstance(score_fn, BuiltIn):
         return []
     notes = []
-    for part in _PARTS:
+    for part in PARTS:
         rows = getattr(data, part)
         reasons = [reason for row in rows if (reason := score_fn.unscorable(row)) is not None]
         if len(reasons) > failure_share * len(rows):
@@ -193,15 +192,18 @@ def load_splits(
         parts[name] = divide(rows, {name: size})[name]
     pool = read(plan.pool)
     notes += remarks_on(pool, shown)
-    wanted = [name for name in _PARTS if name not in parts]
+    if plan.folds is not None:
+        parts["test"], pool = cross_validation(pool, plan.folds, seed, plan.stratify, shown)
+    wanted = [name for name in PARTS if name not in parts]
     sizes = {name: plan.sizes[name] for name in wanted if name in plan.sizes}
     usable = len(usable_rows(pool, shown))
     left = usable - sum(size if isinstance(size, int) else int(size * usable) for size in sizes.values())
     missing = [name for name in wanted if name not in sizes]
-    if missing:
-        auto = auto_sizes(max(2, left))
-        spare = left if len(missing) == 1 and len(wanted) == 1 else None
-        sizes |= {name: auto[name] if spare is None else spare for name in missing}
+    if missing and len(wanted) == 1:
+        sizes[missing[0]] = left
+    elif missing:
+        auto = auto_sizes(max(2, left), PARTS if "test" in wanted else missing)
+        sizes |= {name: auto[name] for name in missing}
     ordered = {name: sizes[name] for name in wanted}
     parts |= divide(pool, ordered)
     return Splits.of(parts, notes).apart(shown)

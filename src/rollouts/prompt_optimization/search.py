@@ -159,17 +159,9 @@ async def search(
         if not history:
             await _record_start(study, selector, space, baseline, plan.baseline)
         cells, running = rounds.popleft()
-        evaluations = await running
-        watch(study, space, cells, evaluations)
-        results = results_of(cells, evaluations)
-        selector.tell(results)
+        stalled = _tell(study, selector, space, cells, await running, history)
         waiting -= len(cells)
-        stalled = all(result.missing for result in results)
-        if stalled and study.stopping:
-            continue
-        history.append(_stats(len(history) + 1, selector, results))
-        _report(study, space, selector, cells, history[-1])
-        study.search_ended = study.search_ended or lead.over(selector, len(results))
+        study.search_ended = study.search_ended or lead.over(selector, len(cells))
         await reproposal.step(len(history), study, selector, space)
         if stalled and not rounds:
             if not study.waits_for_calls():
@@ -181,6 +173,25 @@ async def search(
     if not history:
         await _record_start(study, selector, space, baseline, plan.baseline)
     return history
+
+
+def _tell(
+    study: Study,
+    selector: Selector,
+    space: ProgramSpace,
+    cells: Sequence[Asked],
+    evaluations: Sequence[Evaluation],
+    history: list[GenerationStats],
+) -> bool:
+    """Tells a round, which is a trial unless the study was stopped before anything of it ran; whether nothing ran."""
+    watch(study, space, cells, evaluations)
+    results = results_of(cells, evaluations)
+    selector.tell(results)
+    missing = all(result.missing for result in results)
+    if not (missing and study.stopping):
+        history.append(_stats(len(history) + 1, selector, results))
+        _report(study, space, selector, cells, history[-1])
+    return missing
 
 
 def leading(selector: Selector, space: Programs) -> Program:

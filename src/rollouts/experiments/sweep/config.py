@@ -21,7 +21,7 @@ from rollouts.experiments.config_errors import Problem, config_error, from_pydan
 from rollouts.experiments.config_keys import Settings
 from rollouts.experiments.config_limits import ConstraintsTable
 from rollouts.experiments.config_programs import ModuleModelTable, ProgramTable
-from rollouts.experiments.config_tables import PolicyTable, ProposerTable, Size, TestSize
+from rollouts.experiments.config_tables import Folds, PolicyTable, ProposerTable, Size, TestSize
 from rollouts.experiments.loading import read_file
 from rollouts.experiments.near_names import did_you_mean
 from rollouts.experiments.sweep.methods import START, Method, methods_of
@@ -56,6 +56,7 @@ class DataTable(Table):
     train: Size | None = setting(None, "Training rows: a number or a share.", shown="30 % and at most 200")
     val: Size | None = setting(None, "Validation rows: a number or a share.", shown="35 % and at most 300")
     test: TestSize | None = setting(None, "Test rows, which no search sees.", shown="35 % and at most 500")
+    folds: Folds | None = setting(None, "Cross-validation instead of `test`: the seeds test one of so many parts each.")
 
 
 class ExperimentConfig(Table):
@@ -170,6 +171,8 @@ def _check(config: ExperimentConfig, given: Mapping[str, Any]) -> list[Problem]:
     out = [*_subject(config, given), *_names(config)]
     if len(set(config.all_seeds)) < max(1, len(config.all_seeds)):
         out.append(Problem(key="seeds", message="a seed stands there twice; name each once"))
+    if config.data.folds is not None and config.data.test is not None:
+        out.append(Problem(key="data.test", message="folds already says which rows are tested; keep one of the two"))
     if config.task is not None and not out:
         out += _endpoints(config)
     return out

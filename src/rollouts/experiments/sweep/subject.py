@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rollouts.budget import Budget, check_module_budgets
-from rollouts.datasets import auto_sizes, split, usable_rows
+from rollouts.datasets import PARTS, auto_sizes, cross_validation, split, usable_rows
 from rollouts.dtypes import Sample
 from rollouts.errors import ConfigError
 from rollouts.evaluation import Task
@@ -155,8 +155,12 @@ class Subject:
 
 def _splits(samples: Sequence[Sample], data: DataTable, seed: int) -> Splits:
     """The rows divided by the seed; parts that the file says nothing of share what the others leave."""
-    usable = usable_rows(samples)
-    given: dict[str, int | float] = data.model_dump(exclude_none=True)
-    taken = sum(size if isinstance(size, int) else int(size * len(usable)) for size in given.values())
-    sizes = {**auto_sizes(max(2, len(usable) - taken)), **given}
-    return Splits.of(split(usable, sizes, seed=seed))
+    given: dict[str, int | float] = data.model_dump(exclude_none=True, exclude={"folds"})
+    parts: dict[str, Sequence[Sample]] = {}
+    rows = usable_rows(samples)
+    if data.folds is not None:
+        parts["test"], rows = cross_validation(rows, data.folds, seed)
+    wanted = [name for name in PARTS if name not in parts]
+    taken = sum(size if isinstance(size, int) else int(size * len(rows)) for size in given.values())
+    sizes = {**auto_sizes(max(2, len(rows) - taken), wanted), **given}
+    return Splits.of(parts | split(rows, sizes, seed=seed))
