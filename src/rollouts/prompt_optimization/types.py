@@ -12,6 +12,7 @@ from rollouts.budget import Spend
 from rollouts.dtypes import SCHEMA_VERSION, FewShotExample, Program, PromptTemplate, opened
 from rollouts.dtypes.prompts import RunFn
 from rollouts.errors import ConfigError
+from rollouts.prompt_optimization.notebook import result_html
 from rollouts.stats import Verdict
 
 __all__ = [
@@ -139,6 +140,10 @@ class OptimizationResult:
     def final_population(self) -> tuple[PromptTemplate, ...]:
         """All candidates of a one-module program, best first."""
         return tuple(entry.template for entry in self.population)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: verdict, scores, the search as a curve, and the best prompt."""
+        return result_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """JSON with a schema version, for all fields; numbers that are not finite become None. `details` has to hold
