@@ -43,9 +43,8 @@ def search(name: str, table: World, rows: Sequence[int], plan: Plan, seed: int) 
     selector = make_selector(name, Space(levels=table.levels, samples=len(rows), start=table.start), settings)
     while not selector.should_stop() and (cells := selector.ask(UNDER_WAY)):
         selector.tell(run(cells))
-    if plan.raced:
-        return selector.recommend().candidate
-    finals = Finals(selector, top_k=plan.top_k, budget=plan.finals)
+    settled = plan.raced and selector.should_stop()
+    finals = Finals(selector, top_k=plan.top_k, budget=0 if settled else plan.finals)
     while cells := finals.ask():
         selector.record(run(cells))
         finals.halve()

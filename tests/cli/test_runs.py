@@ -93,15 +93,16 @@ def test_an_evaluation_shows_its_score_and_no_settings_of_a_search(cli: Cli, pro
     assert "no rollout of a program 'zzz'" in refused.err
 
 
-def test_trials_of_a_race_have_no_total_and_no_race_of_leaders(cli: Cli, provider: Provider) -> None:
+@pytest.mark.parametrize(("selector", "finals"), [("racing", True), ("successive_rejects", False)])
+def test_trials_of_a_race_have_no_total(cli: Cli, provider: Provider, selector: str, finals: bool) -> None:
     provider()
-    shown = cli("optimize", cli.job).out
+    shown = cli("optimize", cli.job, "--set", f"mipro.selector={selector}").out
     events = cli("runs", "show", "latest", "--events", "--json").json["events"]
     (plan,) = [event["data"] for event in events if event["kind"] == "plan"]
-    assert (plan["raced"], plan["finals"]) == (True, 0), json.dumps(plan)
+    assert (plan["raced"], plan["finals"] > 0) == (True, finals), json.dumps(plan)
     assert "round 1 score" in shown
     assert "trial 1" not in shown
-    assert "phase validate" not in shown
+    assert ("phase validate" in shown) is finals, "the leaders race where the selector has not raced them itself"
     assert "phase test" in shown
 
 

@@ -91,12 +91,20 @@ def test_init_leaves_a_file_alone_where_the_new_one_would_not_load(
     cli: Cli, options: tuple[str, ...], words: str
 ) -> None:
     (cli.folder / "one.csv").write_text("text\na\nb\n")
-    (cli.folder / "semicolons.csv").write_text("text;label\na;b\n")
+    (cli.folder / "semicolons.csv").write_text("text;label\na;b;c\n")
     before = cli.job.read_text()
     answer = cli("init", cli.job, "--yes", "--force", *options)
     assert answer.code == 2
     assert words in answer.err
     assert cli.job.read_text() == before
+
+
+def test_init_reads_a_spreadsheet_of_semicolons(cli: Cli) -> None:
+    rows = "".join(f"question, {n};{'yes' if n % 2 else 'no'}\n" for n in range(20))
+    (cli.folder / "semicolons.csv").write_text(f"text;label\n{rows}")
+    assert cli("init", "new.toml", "--yes", "--data", "semicolons.csv").code == 0
+    checked = cli("config", "check", "new.toml", "--json")
+    assert checked.json["rows"] == {"train": 6, "val": 7, "test": 7}
 
 
 def test_schema_and_markdown(cli: Cli) -> None:

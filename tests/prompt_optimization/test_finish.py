@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rollouts.budget import Budget
 from rollouts.dtypes import Endpoint
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization import MIPROConfig, Study, StudyOptions, finish, open_study
@@ -58,3 +59,22 @@ async def test_a_final_check_that_did_not_run_is_not_told_as_one_of_no_samples()
     assert result.verdict is not None
     assert (result.verdict.decision, result.verdict.n) == ("undecided", 0)
     assert result.verdict.reason == "the final check did not run"
+
+
+@pytest.mark.parametrize("selector", ["racing", "tpe"])
+async def test_the_winner_was_seen_on_most_rows(selector: str) -> None:
+    world = World()
+    result = await world.run(replace(FULL, selector=selector), budget=Budget(max_rollouts=700))
+    (plan,) = world.of("plan")
+    assert plan["finals"] > 0
+    assert result.best.n >= 0.7 * plan["val"], "few rows may just have been lucky"
+    assert result.spend.rollouts <= 700
+
+
+async def test_a_race_that_knows_enough_saves_the_race_of_its_leaders() -> None:
+    world = World()
+    result = await world.run(replace(FULL, target_score=0.3), budget=Budget(max_rollouts=2000))
+    (plan,) = world.of("plan")
+    assert "target" in result.stop_reason
+    assert "validate" not in result.spend_by_phase
+    assert result.spend.rollouts < plan["total"] - plan["finals"]

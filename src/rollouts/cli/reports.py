@@ -193,10 +193,10 @@ def plan_line(plan: Plan) -> str:
     if plan.children:
         search = f"{plan.trials} generations of at most {plan.children} children and {plan.minibatch} rollouts"
     elif plan.raced:
-        return f"a race of all candidates in {plan.trials} rounds of {plan.minibatch} rollouts"
+        search = f"a race of all candidates in {plan.trials} rounds of {plan.minibatch} rollouts"
     else:
         search = f"{plan.trials} trials of {plan.minibatch} rows"
-    return f"{search}, then {plan.finals} for the finalists"
+    return f"{search}, then {plan.finals} for the finalists" if plan.finals else search
 
 
 def caps_lines(budget: Budget) -> list[str]:

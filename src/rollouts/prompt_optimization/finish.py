@@ -26,14 +26,16 @@ async def finalists(
 ) -> ScoredProgram:
     """The leaders race on validation samples they have not seen; the best of them, or the start, is the winner.
 
-    The start races like any other, so a winner's estimate is never below the start's. A candidate that breaks a
+    The start races like any other, so a winner's estimate is never below the start's. Where the search ended for what
+    it knew, there is no race, and its budget is saved but for a look at constraints. A candidate that breaks a
     constraint on latency or cost leaves the race or is passed over, and an event says so.
     """
     budget = _payable(study, plan, leading(selector, space))
+    settled = plan.raced and selector.should_stop()
     finals = Finals(
         selector,
         top_k=plan.top_k,
-        budget=0 if plan.raced else budget,
+        budget=0 if settled else budget,
         feasible=lambda candidate: _feasible(study, space, candidate),
     )
     while not study.stopping and (cells := finals.ask()):
@@ -44,7 +46,7 @@ async def finalists(
     contenders = {*finals.alive, space.start}
     if plan.raced and study.violations.watching:
         contenders = {entry.candidate for entry in selector.ranking()}
-    return await _feasible_leader(study, selector, space, val, contenders, budget if plan.raced else 0)
+    return await _feasible_leader(study, selector, space, val, contenders, budget if settled else finals.left)
 
 
 async def _feasible_leader(

@@ -48,7 +48,10 @@ __all__ = ["bootstrap_demos", "mipro", "propose_instructions", "run_mipro"]
 _EMBEDDED_TOKENS = 96
 _TOGETHER = 4
 """Calls of a candidate that follow each other at least: the model has its prompt in its cache then."""
+_LEADERS_SHARE = 0.25
+"""Of a race among many candidates: for its leaders afterwards, who may have few rows each."""
 _CLOSER_LOOK = 80
+"""Rollouts of the leaders that tell whether they keep constraints."""
 _LEAST_ROUNDS = 6
 _VARIED = 4
 _FILLER = 9
@@ -70,7 +73,7 @@ async def mipro(
         texts=len(targets),
     )
     if plan.raced and study.violations.watching:
-        plan = plan.in_rounds(plan.minibatch, kept=_CLOSER_LOOK)
+        plan = plan.in_rounds(plan.minibatch, kept=max(plan.finals, _CLOSER_LOOK))
     data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
     study.emit("plan", **plan.to_json())
 
@@ -140,7 +143,8 @@ def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: i
     plan = make_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=rollouts)
     if config.selector in TRIAL_SELECTORS:
         return plan
-    return plan.in_rounds(max(_TOGETHER, min(slots // 2, plan.searched // _LEAST_ROUNDS)))
+    kept = int(plan.searched * _LEADERS_SHARE) if config.selector == "racing" else 0
+    return plan.in_rounds(max(_TOGETHER, min(slots // 2, (plan.searched - kept) // _LEAST_ROUNDS)), kept=kept)
 
 
 def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig) -> Program:

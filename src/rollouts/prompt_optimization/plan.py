@@ -69,10 +69,12 @@ class Plan:
         return int(self.trials * (1 - _FINAL_SHARE)) if self.raced else self.trials
 
     def in_rounds(self, size: int, *, kept: int = 0) -> Plan:
-        """The plan for a selector that races to the end by itself: rounds of `size` rollouts instead of trials and a
-        race of the leaders. Of its rollouts `kept`, or a sixth, are for a closer look at the leaders afterwards."""
-        kept = min(kept, self.searched // 6)
-        return replace(self, trials=(self.searched - kept) // size, minibatch=size, finals=kept, raced=True)
+        """The plan for a selector that spends a budget by itself: rounds of `size` rollouts instead of trials. Of the
+        search `kept` rollouts, or a third, are for the leaders afterwards."""
+        kept = min(kept, self.searched // 3)
+        trials = (self.searched - kept) // size
+        finals = self.searched - trials * size if kept else 0
+        return replace(self, trials=trials, minibatch=size, finals=finals, raced=True)
 
     def without_bootstrap(self, unused: int) -> Plan:
         """The plan when `unused` rollouts of bootstrapping are not needed: the end of the search gets them."""

@@ -30,7 +30,7 @@ class Finals:
         budget: int,
         feasible: Callable[[Candidate], bool] = lambda _: True,
     ) -> None:
-        self._selector, self._top_k, self._left, self._feasible = selector, top_k, budget, feasible
+        self._selector, self._top_k, self.left, self._feasible = selector, top_k, budget, feasible
         ranking = (entry.candidate for entry in selector.ranking())
         self.alive: list[Candidate] = list(islice(filter(feasible, ranking), _FIELD * top_k))
         rounds = math.ceil(math.log2(len(self.alive) / top_k)) if len(self.alive) > top_k else 0
@@ -49,7 +49,7 @@ class Finals:
                 return cells
         self._closed = True
         self._keep(self._top_k)
-        return self._cells(self._left) if self.alive else []
+        return self._cells(self.left) if self.alive else []
 
     def halve(self) -> None:
         """Call it after a round was recorded: the worse half leaves."""
@@ -64,5 +64,5 @@ class Finals:
     def _cells(self, budget: int) -> list[Cell]:
         share = budget // len(self.alive)
         cells = [Cell(c, sample) for c in self.alive for sample in self._selector.unseen(c)[:share]]
-        self._left -= len(cells)
+        self.left -= len(cells)
         return cells
