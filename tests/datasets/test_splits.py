@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from rollouts.datasets import (
     auto_sizes,
     cross_validation,
     describe,
+    fitted_sizes,
     remarks_on,
     same_inputs,
     split,
@@ -205,6 +207,38 @@ def test_auto_sizes_without_test_rows_leave_none_over(n: int) -> None:
     assert auto_sizes(n, ["val"]) == {"val": min(300, n)}
 
 
+PARTS = st.sampled_from([("train", "val", "test"), ("train", "val"), ("train", "test"), ("val", "test"), ("train",)])
+
+
+@given(st.integers(3, 2000), PARTS, st.dictionaries(st.sampled_from(["train", "val", "test"]), st.floats(0, 0.33)))
+def test_sizes_that_are_not_stated_share_what_the_others_leave(
+    n: int, parts: tuple[str, ...], stated: dict[str, float]
+) -> None:
+    sizes = fitted_sizes(n, stated, parts)
+    assert list(sizes) == list(parts)
+    assert sum(sizes.values()) <= n
+    for name in parts:
+        if name in stated:
+            assert sizes[name] == math.floor(stated[name] * n + 1e-9)
+    missing = [name for name in parts if name not in stated]
+    full = {"train": 200, "val": 300, "test": 500}
+    if missing and all(sizes[name] < full[name] for name in missing):
+        assert sum(sizes.values()) == n, "no row is left over"
+
+
+@pytest.mark.parametrize("share", [0.07, 0.14, 0.28, 0.29, 0.55, 0.56, 0.57, 0.58])
+def test_a_share_is_rounded_once(share: float) -> None:
+    samples = labelled([50, 50])
+    sizes = fitted_sizes(len(samples), {"train": share}, ["train", "val"])
+    assert sum(map(len, split(samples, sizes).values())) == 100
+
+
+def test_sizes_that_do_not_fit_are_told_by_the_split() -> None:
+    samples = labelled([5, 5])
+    with pytest.raises(DataError, match=r"need 12 rows \(train 1 \+ val 1 \+ test 10\)"):
+        split(samples, fitted_sizes(10, {"test": 10}))
+
+
 @given(class_counts, st.integers(2, 8), st.integers(0, 3), st.booleans())
 def test_the_folds_of_one_division_test_every_row_once(
     counts: list[int], folds: int, division: int, stratify: bool
@@ -213,7 +247,7 @@ def test_the_folds_of_one_division_test_every_row_once(
     samples += [sample(len(samples), "label0", "text 0")]
     usable = usable_rows(samples)
     if len(usable) < (4 if folds == 2 else folds):
-        with pytest.raises(DataError, match="ask for fewer folds"):
+        with pytest.raises(DataError, match=f"{folds} folds need"):
             cross_validation(samples, folds)
         return
     tested: list[str] = []

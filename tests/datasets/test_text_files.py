@@ -71,6 +71,9 @@ def test_columns_that_repeat_the_header_do_not_make_it_a_row(tmp_path: Path) -> 
 def test_a_delimiter_that_header_and_first_row_show_is_taken(tmp_path: Path, name: str, delimiter: str) -> None:
     path = write(tmp_path / name, f"text{delimiter}label\na b{delimiter}c\n")
     assert pairs(load(spec(path))) == [("a b", "c")]
+    if delimiter != "\t":
+        path = write(path, f'{codecs.BOM_UTF8.decode()}"text"{delimiter}label\n"Hello{delimiter} you"{delimiter}c\n')
+        assert pairs(load(spec(path, quoting=True))) == [(f"Hello{delimiter} you", "c")]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +162,7 @@ BROKEN = {
     "case": ("d.csv", "TEXT,label\na,b\n", {}, "did you mean 'TEXT'"),
     "other column": ("d.csv", "q,label\na,b\n", {}, "there are: 'q', 'label'"),
     "wrong delimiter": ("d.csv", "text;label\na;b;c\n", {}, "is the delimiter ';'"),
+    "quotes, wrong delimiter": ("d.csv", 'text;label\n"c;d";a;b\n', {}, "is the delimiter ';'"),
     "stated delimiter": ("d.csv", "text;label\na;b\n", {"delimiter": ","}, "is the delimiter ';'"),
     "semicolons, long row": ("d.csv", "text;label\na;b\na;b;c\n", {}, "line 3: the row has 3 cells and the header 2"),
     "no truth": ("d.csv", "text,label\na,b\nc, \n", {}, "line 3, column 'label': the ground truth is empty"),

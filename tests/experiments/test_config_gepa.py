@@ -306,6 +306,11 @@ def test_all_rows_are_used_where_the_test_rows_have_a_file_of_their_own(rows: Pa
     (rows / "test.csv").write_text("text,label\nquestion 100,yes\nquestion 101,no\n")
     parts = split_by(rows, test_path="test.csv")
     assert [len(parts[name]) for name in ("train", "val", "test")] == [9, 11, 2]
+    parts = split_by(rows, val_path="test.csv")
+    assert [len(parts[name]) for name in ("train", "val", "test")] == [9, 2, 11]
+    repeated = (rows / "test.csv").read_text() + "question 100,yes\n"
+    (rows / "test.csv").write_text(repeated)
+    assert len(split_by(rows, test_path="test.csv")["test"]) == 2, "a repeated row of a file of its own is used once"
 
 
 def test_sizes_by_themselves_fit_the_rows_that_can_be_used(rows: Path) -> None:

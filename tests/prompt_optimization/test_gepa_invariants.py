@@ -338,3 +338,17 @@ async def test_13_the_result_can_be_saved_and_read_back(method: str) -> None:
     again = OptimizationResult.from_json(text)
     assert told(again) == told(result)
     assert [entry.parents for entry in again.population] == [entry.parents for entry in result.population]
+
+
+@both
+async def test_a_search_that_is_stopped_before_anything_else_ran_has_no_verdict(method: str) -> None:
+    world, studies = World(), []
+
+    def listen(kind: str, data: Any) -> None:
+        if kind == "phase" and data["phase"] == "search":
+            asyncio.get_running_loop().call_soon(studies[0].stop, "the user asked")  # when the first round is planned
+
+    result = await optimized(method, world, listeners=(listen,), on_start=studies.append)
+    assert all(trial.num_evaluated for trial in result.history), "what the start's baseline knows may be a round"
+    assert result.verdict is not None
+    assert result.verdict.decision == "undecided"

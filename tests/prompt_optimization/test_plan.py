@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.budget import Budget, Spend
+from rollouts.dtypes import Sample
 from rollouts.errors import ConfigError
-from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig
+from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig, Splits
+from rollouts.prompt_optimization.mipro import mipro_plan
 from rollouts.prompt_optimization.plan import affordable, make_plan, paid_plan
 
 CONFIGS = st.builds(
@@ -100,6 +102,33 @@ def test_a_plan_is_as_large_as_the_caps_pay_for(
     if plan.total > safe:
         assert plan.of_start * costs[0] + others * costs[1] <= 0.9 * tokens
     assert plan.total >= plan_of(safe).total - plan.minibatch - plan.val, "never less than if all cost the most"
+
+
+@settings(deadline=None)
+@given(
+    rollouts=st.integers(0, 5000),
+    slots=st.integers(1, 300),
+    selector=st.sampled_from(["racing", "successive_halving", "successive_rejects"]),
+)
+def test_rounds_keep_their_parts_for_the_leaders(rollouts: int, slots: int, selector: str) -> None:
+    rows = [Sample(id="", inputs={}, ground_truth="")] * 100
+    data = Splits(train=rows, val=rows, test=rows)
+    plan = mipro_plan(MIPROConfig(selector=selector), data, rollouts, slots)
+    looking = plan.with_look()
+    for one in (plan, looking, looking.without_bootstrap(looking.bootstrap // 2)):
+        assert one.total <= rollouts
+        assert min(one.to_json().values()) >= 0
+        assert one.look <= one.finals
+        assert one.trials or one.searched < one.minibatch, "a search that can be made is made"
+        if selector != "racing":
+            assert one.finals == one.look, "they have raced their leaders themselves"
+    assert plan.look == 0
+    if rollouts >= 500:
+        leaders = plan.finals if selector == "racing" else 0
+        assert looking.finals - looking.look >= leaders
+        assert looking.look == min(80, plan.searched // 6)
+        assert plan.trials >= 5
+        assert leaders == 0 or plan.searched // 4 <= leaders < plan.searched / 4 + plan.minibatch
 
 
 def test_a_plan_knows_that_the_start_is_cheaper() -> None:

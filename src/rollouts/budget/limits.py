@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from numbers import Real
 from typing import Any
 
 from rollouts.errors import ConfigError
@@ -31,7 +32,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("max_tokens", "max_calls", "max_rollouts", "max_seconds", "max_trials"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and value >= 0):
+            if value is not None and not (isinstance(value, Real) and float(value) >= 0):
                 raise ConfigError(f"{name} = {value!r}: a cap is a number of at least 0; leave it out for no cap")
         if self.max_cost_usd is not None:
             _micros(self.max_cost_usd)

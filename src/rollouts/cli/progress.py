@@ -21,7 +21,7 @@ _HEARTBEAT_S = 15.0
 _PHASES = {
     "bootstrap": "baseline, demonstrations, instructions",
     "search": "search",
-    "validate": "the leaders race on validation rows",
+    "validate": "the leaders on validation rows",
     "test": "final check on test rows",
     "evaluate": "evaluation",
 }

@@ -3,7 +3,16 @@
 from rollouts.datasets.columns import GROUND_TRUTH_NAMES, detect_ground_truth, samples_from_dicts
 from rollouts.datasets.loading import load
 from rollouts.datasets.spec import BUILT_IN, DatasetSpec, is_file_path
-from rollouts.datasets.splits import PARTS, apart, auto_sizes, cross_validation, remarks_on, split, usable_rows
+from rollouts.datasets.splits import (
+    PARTS,
+    apart,
+    auto_sizes,
+    cross_validation,
+    fitted_sizes,
+    remarks_on,
+    split,
+    usable_rows,
+)
 from rollouts.datasets.summary import DatasetSummary, Lengths, describe, label_counts, same_inputs
 
 __all__ = [
@@ -18,6 +27,7 @@ __all__ = [
     "cross_validation",
     "describe",
     "detect_ground_truth",
+    "fitted_sizes",
     "is_file_path",
     "label_counts",
     "load",

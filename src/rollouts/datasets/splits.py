@@ -15,6 +15,7 @@ from rollouts.errors import ConfigError, DataError
 PARTS = ("train", "val", "test")
 _SHARES = {"train": 0.3, "val": 0.35, "test": 0.35}
 _MOST = {"train": 200, "val": 300, "test": 500}
+_LEAST_TESTED = 9
 _SHOWN = 12
 _IDS = 5
 
@@ -66,13 +67,19 @@ def split(
     within 1 of its share, at the exact sizes. The result depends on `samples` in their order, `sizes` and `seed`
     alone. Raises ConfigError on a size that makes no sense, DataError when there are too few rows.
     """
-    usable = usable_rows(samples, shown)
+    return _dealt(usable_rows(samples, shown), len(samples), sizes, seed, stratify)
+
+
+def _dealt(
+    usable: Sequence[Sample], rows: int, sizes: Mapping[str, int | float], seed: int, stratify: bool
+) -> dict[str, list[Sample]]:
+    """`split` of the rows that are usable out of so many."""
     counts = _row_counts(sizes, len(usable))
     labels = label_counts(usable) if stratify else None
     if sum(counts.values()) > len(usable):
-        raise _too_few(counts, len(samples), len(usable), labels)
+        raise _too_few(counts, rows, len(usable), labels)
     rng = random.Random(seed)
-    shuffled = usable.copy()
+    shuffled = list(usable)
     rng.shuffle(shuffled)
     if labels is None:
         parts = _blocks(shuffled, list(counts.values()))
@@ -95,9 +102,10 @@ def cross_validation(
         raise ConfigError(f"folds = {folds}: cross-validation needs at least 2")
     needed = 4 if folds == 2 else folds
     if len(usable) < needed:
-        raise DataError(f"{folds} folds need {needed} rows, the data set has {len(usable)}; ask for fewer folds")
+        fewer = "" if folds == 2 else ", or ask for fewer folds"
+        raise DataError(f"{folds} folds need {needed} rows, the data set has {len(usable)}; add rows{fewer}")
     sizes = {str(fold): (len(usable) + fold) // folds for fold in range(folds)}
-    test = split(usable, sizes, seed // folds, stratify, shown)[str(seed % folds)]
+    test = _dealt(usable, len(usable), sizes, seed // folds, stratify)[str(seed % folds)]
     tested = {id(sample) for sample in test}
     return test, [sample for sample in usable if id(sample) not in tested]
 
@@ -106,19 +114,31 @@ def auto_sizes(n: int, parts: Sequence[str] = PARTS) -> dict[str, int]:
     """Sizes of `parts` for `n` usable rows, when the user states none.
 
     30 % for training, at most 200; 35 % each for validation, at most 300, and test, at most 500; more where not all of
-    the three are wanted, in the same proportion. Under 9 rows there is no test set, and validation gets the larger
-    half. Raises DataError when there are fewer rows than parts that every run needs.
+    the three are wanted, in the same proportion. Under 9 rows there is no test set beside another, and validation gets
+    the larger half. Raises DataError when there are fewer rows than parts that every run needs.
     """
-    if n < 2 <= len(parts):
+    needed = [name for name in parts if name != "test"]
+    if n < 2 == len(needed):
         raise DataError(f"the data set has {n} usable rows; at least 2 are needed, one to train on and one to validate")
-    if "test" in parts and n < 9:
-        return {**auto_sizes(n, [name for name in parts if name != "test"]), "test": 0}
+    if needed and len(needed) < len(parts) and n < _LEAST_TESTED:
+        return {**auto_sizes(n, needed), "test": 0}
     whole, left, sizes = math.fsum(_SHARES[name] for name in parts), n, {}
     for name in parts:
         share = round(_SHARES[name] / whole * n)
         sizes[name] = min(_MOST[name], left if name == parts[-1] else share)
         left -= share
     return sizes
+
+
+def fitted_sizes(n: int, stated: Mapping[str, int | float], parts: Sequence[str] = PARTS) -> dict[str, int]:
+    """Rows of all `parts` out of `n` usable ones: the `stated` sizes (see `split`), and for the others what these leave
+    (see `auto_sizes`). Training rows that all other parts have a source beside are all there are."""
+    counts = _row_counts({name: stated[name] for name in parts if name in stated}, n)
+    missing = [name for name in parts if name not in counts]
+    left = max(len(missing), n - sum(counts.values()))
+    if list(parts) == missing == ["train"]:
+        return {"train": left}
+    return {name: counts.get(name, 0) for name in parts} | (auto_sizes(left, missing) if missing else {})
 
 
 def _row_counts(sizes: Mapping[str, int | float], n: int) -> dict[str, int]:

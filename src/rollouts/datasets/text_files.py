@@ -7,7 +7,6 @@ import csv
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,21 +134,23 @@ def _check_header(name: str, where: str, columns: Sequence[str]) -> None:
 
 
 def _delimiter(spec: DatasetSpec, path: Path, default: str) -> str:
-    """`default`, unless the header is one cell by it, and another one divides header and first row alike, as in
-    spreadsheets of countries where the comma is a decimal mark."""
+    """`default`, unless the header is one cell by it, or none, and another one divides header and first row alike, as
+    in spreadsheets of countries where the comma is a decimal mark."""
 
-    def cells(delimiter: str) -> list[int]:
+    def cells(delimiter: str, records: int) -> list[int]:
         quoting = spec.quoting if spec.quoting is not None else delimiter != "\t"
-        records = _records(spec.name, lines(path, spec.name), delimiter, quoting)
-        return [len(cells) for _, cells in itertools.islice(records, 2)]
+        try:
+            read = _records(spec.name, lines(path, spec.name), delimiter, quoting)
+            return [len(cells) for _, cells in itertools.islice(read, records)]
+        except DataError:  # a quote that ends where this one would not; what the file is read with says so again
+            return []
 
-    if cells(default)[:1] != [1]:
+    if cells(default, 1) not in ([], [1]):
         return default
     for other in _DELIMITERS.replace(default, ""):
-        with suppress(DataError):
-            match cells(other):
-                case [header, first] if header == first > 1:
-                    return other
+        match cells(other, 2):
+            case [header, first] if header == first > 1:
+                return other
     return default
 
 

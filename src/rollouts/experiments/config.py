@@ -79,7 +79,7 @@ class MiproTable(Table):
         aliases=("full_eval_every_k",),
         ge=0,
     )
-    top_k: int = setting(2, "With `tpe` and `random`: candidates that the race at the end narrows the field to.", ge=1)
+    top_k: int = setting(2, "Candidates that the race of the leaders at the end narrows the field to.", ge=1)
     optimize_instructions: bool = setting(True, "Search over instructions.")
     optimize_demos: bool | None = setting(None, "Search over demonstrations.", shown="`true`, unless `num_demos` is 0")
     proposal_rounds: int = setting(

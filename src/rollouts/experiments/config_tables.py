@@ -14,7 +14,7 @@ from rollouts.experiments.config_base import Table, Texts, setting
 
 Size = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 TestSize = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, le=1)]
-Folds = Annotated[int, Field(ge=2)]
+Folds = Annotated[int, Field(ge=2, le=100)]
 Rows = dict[Literal["start", "end", "step"], int] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 
@@ -72,19 +72,22 @@ class DatasetTable(Table):
     )
     train: Size | None = setting(
         None,
-        "Training rows: a number of rows, or a share such as `0.5`.",
-        shown="30 % and at most 200",
+        "Training rows: a number of rows, or a share such as `0.5`. Parts without a size share the rows left in the "
+        "proportion 30 : 35 : 35.",
+        shown="their share, at most 200",
     )
     val: Size | None = setting(
-        None, "Validation rows, on which candidates are compared: rows or share.", shown="35 % and at most 300"
+        None, "Validation rows, on which candidates are compared: rows or share.", shown="their share, at most 300"
     )
     test: TestSize | None = setting(
-        None, "Test rows, which the search never sees: rows or share. 0 means no verdict.", shown="35 % and at most 500"
+        None,
+        "Test rows, which the search never sees: rows or share. 0 means no verdict.",
+        shown="their share, at most 500",
     )
     folds: Folds | None = setting(
         None,
         "Cross-validation, instead of `test`: the test rows are one of so many equal parts, and the seed says which. "
-        "Seeds 0 to `folds` - 1 together test every row once.",
+        "Seeds 0 to `folds` - 1 together test every row once. Other shares are of the rows that are not tested.",
     )
     train_rows: Rows | None = _rows("Training rows by their numbers, instead of `train`; needs `val_rows` too.")
     val_rows: Rows | None = _rows("Validation rows by their numbers, instead of `val`; needs `train_rows` too.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rollouts.agents import AgentLimits
-from rollouts.datasets import PARTS, auto_sizes, cross_validation, load, remarks_on, split, usable_rows
+from rollouts.datasets import PARTS, cross_validation, fitted_sizes, load, remarks_on, split, usable_rows
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, Sample, ScoreFn
 from rollouts.environments import make_environment_factory
 from rollouts.errors import ConfigError, DataError
@@ -188,24 +188,13 @@ def load_splits(
     for name, spec in plan.own.items():
         rows = read(spec)
         notes += (f"{name} file: {remark}" for remark in remarks_on(rows, shown))
-        size = plan.sizes.get(name, len(rows))
-        parts[name] = divide(rows, {name: size})[name]
+        parts[name] = divide(rows, {name: plan.sizes.get(name, 1.0)})[name]
     pool = read(plan.pool)
     notes += remarks_on(pool, shown)
     if plan.folds is not None:
         parts["test"], pool = cross_validation(pool, plan.folds, seed, plan.stratify, shown)
     wanted = [name for name in PARTS if name not in parts]
-    sizes = {name: plan.sizes[name] for name in wanted if name in plan.sizes}
-    usable = len(usable_rows(pool, shown))
-    left = usable - sum(size if isinstance(size, int) else int(size * usable) for size in sizes.values())
-    missing = [name for name in wanted if name not in sizes]
-    if missing and len(wanted) == 1:
-        sizes[missing[0]] = left
-    elif missing:
-        auto = auto_sizes(max(2, left), PARTS if "test" in wanted else missing)
-        sizes |= {name: auto[name] for name in missing}
-    ordered = {name: sizes[name] for name in wanted}
-    parts |= divide(pool, ordered)
+    parts |= divide(pool, fitted_sizes(len(usable_rows(pool, shown)), plan.sizes, wanted))
     return Splits.of(parts, notes).apart(shown)
 
 

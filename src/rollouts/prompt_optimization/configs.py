@@ -27,8 +27,9 @@ class MIPROConfig:
     selector: how candidates are chosen (`rollouts.prompt_optimization.selection`). "tpe" and "random" make `num_trials`
     trials and a race of the leaders at the end; "racing", "successive_halving" and "successive_rejects" spend at most
     the rollouts that these would take, `num_trials` x `minibatch_size` and 2 x `top_k` per validation sample, as they
-    see fit. full_eval_every ("tpe", "random"): after so many trials the best candidate so far is evaluated on all
-    validation samples (0: only at the end). top_k (likewise): candidates that the race at the end narrows the field to.
+    see fit, "racing" a quarter of them on a race of the leaders. full_eval_every ("tpe", "random"): after so many
+    trials the best candidate so far is evaluated on all validation samples (0: only at the end). top_k: candidates that
+    the race of the leaders narrows the field to.
     train_seeds, val_seeds, test_seeds: indices into the data set for demonstrations, search and the final check.
     bootstrap_threshold: the score from which a run counts as successful. target_score: the search stops once the best
     candidate has 30 validation scores (or all) and the lower end of its interval is at this score. patience: it stops

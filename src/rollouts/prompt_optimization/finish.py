@@ -32,10 +32,11 @@ async def finalists(
     """
     budget = _payable(study, plan, leading(selector, space))
     settled = plan.raced and selector.should_stop()
+    race = 0 if settled else budget - min(plan.look, budget)
     finals = Finals(
         selector,
         top_k=plan.top_k,
-        budget=0 if settled else budget,
+        budget=race,
         feasible=lambda candidate: _feasible(study, space, candidate),
     )
     while not study.stopping and (cells := finals.ask()):
@@ -45,8 +46,9 @@ async def finalists(
         finals.halve()
     contenders = {*finals.alive, space.start}
     if plan.raced and study.violations.watching:
-        contenders = {entry.candidate for entry in selector.ranking()}
-    return await _feasible_leader(study, selector, space, val, contenders, budget if settled else finals.left)
+        enough = ENOUGH_SEEN if race else 0
+        contenders |= {entry.candidate for entry in selector.ranking() if entry.n >= enough}
+    return await _feasible_leader(study, selector, space, val, contenders, budget - race + finals.left)
 
 
 async def _feasible_leader(

@@ -77,8 +77,9 @@ async def gepa(
             _tell(study, outcome, *evolution.settle(outcome, len(history) + 1))
         if await evolution.reached(config.target_score):
             study.search_ended = "the target score was reached"
-        history.append(_stats(len(history) + 1, pool, outcomes))
-        _report(study, pool, history[-1])
+        if not study.stopping or any(outcome.ran for outcome in outcomes):
+            history.append(_stats(len(history) + 1, pool, outcomes))
+            _report(study, pool, history[-1])
 
     study.enter("validate")
     check.append(study.spawn(study.evaluate(cells_of(start, data.test[half:]), phase="test", priority=_FILLER)))
@@ -86,8 +87,8 @@ async def gepa(
     selector = _race(space, pool, config)
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
-    tried = bool(history) and any(member.scores for member in pool.members)
-    checked = await final_check(study, start, winner.program, data.test, check, config, tried=tried)
+    scored = any(member.scores for member in pool.members)
+    checked = await final_check(study, start, winner.program, data.test, check, config, tried=scored and bool(history))
     population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
     population, front = with_objectives(study, population, data.val, config.objective)
     return result_of(study, start, population, winner, history, checked, val=data.val, front=front)

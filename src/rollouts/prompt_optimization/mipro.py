@@ -50,8 +50,6 @@ _TOGETHER = 4
 """Calls of a candidate that follow each other at least: the model has its prompt in its cache then."""
 _LEADERS_SHARE = 0.25
 """Of a race among many candidates: for its leaders afterwards, who may have few rows each."""
-_CLOSER_LOOK = 80
-"""Rollouts of the leaders that tell whether they keep constraints."""
 _LEAST_ROUNDS = 6
 _VARIED = 4
 _FILLER = 9
@@ -73,7 +71,7 @@ async def mipro(
         texts=len(targets),
     )
     if plan.raced and study.violations.watching:
-        plan = plan.in_rounds(plan.minibatch, kept=max(plan.finals, _CLOSER_LOOK))
+        plan = plan.with_look()
     data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
     study.emit("plan", **plan.to_json())
 
@@ -109,9 +107,8 @@ async def mipro(
     check.append(study.spawn(study.evaluate(cells_of(start, data.test[half:]), phase="test", priority=_FILLER)))
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
-    checked = await final_check(
-        study, start, winner.program, data.test, check, config, tried=any(s.num_evaluated for s in history)
-    )
+    tried = any(entry.candidate != space.start for entry in selector.ranking())
+    checked = await final_check(study, start, winner.program, data.test, check, config, tried=tried)
     population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
     population, front = with_objectives(study, population, data.val)
     return result_of(study, start, population, winner, history, checked, val=data.val, front=front)
@@ -143,8 +140,8 @@ def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: i
     plan = make_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=rollouts)
     if config.selector in TRIAL_SELECTORS:
         return plan
-    kept = int(plan.searched * _LEADERS_SHARE) if config.selector == "racing" else 0
-    return plan.in_rounds(max(_TOGETHER, min(slots // 2, (plan.searched - kept) // _LEAST_ROUNDS)), kept=kept)
+    leaders = int(plan.searched * _LEADERS_SHARE) if config.selector == "racing" else 0
+    return plan.in_rounds(max(_TOGETHER, min(slots // 2, (plan.searched - leaders) // _LEAST_ROUNDS)), leaders=leaders)
 
 
 def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig) -> Program:

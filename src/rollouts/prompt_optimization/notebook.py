@@ -15,6 +15,8 @@ from rollouts.dtypes import Program, PromptTemplate
 from rollouts.stats import Interval, Verdict
 
 _WIDTH, _HEIGHT, _EDGE = 480, 120, 8
+_NO_MATHS = "tex2jax_ignore mathjax_ignore"
+"""Two dollar signs in a text would make a formula of what is between them."""
 
 
 class _Scored(Protocol):
@@ -54,7 +56,8 @@ class Shown(Protocol):
 
 def result_html(result: Shown) -> str:
     """The result in a few blocks of HTML. Texts of prompts and reasons are escaped."""
-    return "<div>" + "".join([_head(result), _table(result), _curve(result), _prompts(result), _end(result)]) + "</div>"
+    blocks = [_head(result), _table(result), _curve(result), _prompts(result), _end(result)]
+    return f'<div class="{_NO_MATHS}">{"".join(blocks)}</div>'
 
 
 def _head(result: Shown) -> str:

@@ -76,6 +76,11 @@ class Outcome:
     unscored: int = 0
 
     @property
+    def ran(self) -> bool:
+        """Whether the child has a score."""
+        return bool(self.mine.train or self.mine.val)
+
+    @property
     def spent(self) -> int:
         """Rollouts that were new to the child."""
         return len(self.paid) + self.unscored

@@ -17,6 +17,7 @@ _KEPT = 0.9
 _BOOTSTRAP_SHARE = 0.1
 _FINAL_SHARE = 0.45
 _LEAST_MINIBATCH = 6
+_CLOSER_LOOK = 80
 _GEPA_FINAL_SHARE = 0.1
 _GEPA_VAL_SHARE = 0.2
 
@@ -26,7 +27,8 @@ class Plan:
     """Rollouts of each phase; `val` and `test` are how many samples of those splits are used.
 
     baseline: the start on as many samples of `val`. bootstrap: the start on training samples. search: `trials` x
-    `minibatch`, and the race of the leaders at the end (`finals`). check: start and winner on `test` samples each.
+    `minibatch`, and the leaders at the end (`finals`): a race, and `look` rollouts to see whether the winner keeps the
+    constraints. check: start and winner on `test` samples each.
 
     GEPA's trials are generations of at most `children` candidates, for which `minibatch` rollouts are meant.
     `raced` says that trials are rounds of a race over many candidates.
@@ -42,6 +44,7 @@ class Plan:
     top_k: int
     children: int = 0
     raced: bool = False
+    look: int = 0
 
     @property
     def searched(self) -> int:
@@ -68,18 +71,22 @@ class Plan:
         """Trials in which candidates may join; what follows tells them apart."""
         return int(self.trials * (1 - _FINAL_SHARE)) if self.raced else self.trials
 
-    def in_rounds(self, size: int, *, kept: int = 0) -> Plan:
+    def in_rounds(self, size: int, *, leaders: int = 0, look: int = 0) -> Plan:
         """The plan for a selector that spends a budget by itself: rounds of `size` rollouts instead of trials. Of the
-        search `kept` rollouts, or a third, are for the leaders afterwards."""
-        kept = min(kept, self.searched // 3)
-        trials = (self.searched - kept) // size
-        finals = self.searched - trials * size if kept else 0
-        return replace(self, trials=trials, minibatch=size, finals=finals, raced=True)
+        search `leaders` rollouts are for a race of the leaders afterwards, and `look`."""
+        searched = self.searched
+        trials = max((searched - leaders - look) // size, min(1, searched // size))
+        finals = searched - trials * size if leaders else min(look, searched - trials * size)
+        return replace(self, trials=trials, minibatch=size, finals=finals, look=min(look, finals), raced=True)
+
+    def with_look(self) -> Plan:
+        """The plan in rounds with a sixth of the search, 80 rollouts at most, for a closer look at the winner."""
+        return self.in_rounds(self.minibatch, leaders=self.finals, look=min(_CLOSER_LOOK, self.searched // 6))
 
     def without_bootstrap(self, unused: int) -> Plan:
         """The plan when `unused` rollouts of bootstrapping are not needed: the end of the search gets them."""
         plan = replace(self, bootstrap=self.bootstrap - unused, finals=self.finals + unused)
-        return plan.in_rounds(plan.minibatch, kept=self.finals) if plan.raced else plan
+        return plan.in_rounds(plan.minibatch, leaders=self.finals - self.look, look=self.look) if plan.raced else plan
 
     def to_json(self) -> Mapping[str, Any]:
         return {**asdict(self), "total": self.total}

@@ -33,7 +33,7 @@ class Splits:
     @property
     def remarks(self) -> tuple[str, ...]:
         """`notes`, and whether the splits leave a run without a verdict."""
-        untested = "there are no test rows: the run will end without a verdict (set dataset.test, or add rows)"
+        untested = "there are no test rows: a search on this data ends without a verdict"
         return self.notes if self.test else (*self.notes, untested)
 
     def apart(self, shown: Collection[str] = ()) -> Splits:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rollouts.budget import Budget, check_module_budgets
-from rollouts.datasets import PARTS, auto_sizes, cross_validation, split, usable_rows
+from rollouts.datasets import PARTS, cross_validation, fitted_sizes, split, usable_rows
 from rollouts.dtypes import Sample
 from rollouts.errors import ConfigError
 from rollouts.evaluation import Task
@@ -161,6 +161,4 @@ def _splits(samples: Sequence[Sample], data: DataTable, seed: int) -> Splits:
     if data.folds is not None:
         parts["test"], rows = cross_validation(rows, data.folds, seed)
     wanted = [name for name in PARTS if name not in parts]
-    taken = sum(size if isinstance(size, int) else int(size * len(rows)) for size in given.values())
-    sizes = {**auto_sizes(max(2, len(rows) - taken), wanted), **given}
-    return Splits.of(parts | split(rows, sizes, seed=seed))
+    return Splits.of(parts | split(rows, fitted_sizes(len(rows), given, wanted), seed=seed))
