@@ -11,6 +11,7 @@ from rich.console import Console
 from rollouts.cli import failures, reports, words
 from rollouts.cli.checking import check
 from rollouts.cli.running import check_folder, prepared, watched
+from rollouts.datasets import PARTS
 from rollouts.errors import ConfigError
 from rollouts.experiments.estimate import check_models, estimate
 from rollouts.experiments.job import Job, prepare, run_job, save
@@ -56,7 +57,7 @@ def optimize(loaded: LoadedConfig, wishes: Wishes) -> int:
 def _dry_run(job: Job, console: Console, *, as_json: bool) -> int:
     guess, problems = estimate(job), check_models(job)
     if as_json:
-        rows = {part: len(getattr(job.data, part)) for part in ("train", "val", "test")}
+        rows = {part: len(getattr(job.data, part)) for part in PARTS}
         failures.print_json(words.plain({**guess.to_json(), "rows": rows, "problems": problems, "dry_run": True}))
     else:
         reports.show_estimate(console, job, guess, problems)
@@ -74,7 +75,7 @@ def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
             failures.print_json({"run_id": study.run_id, "kept": True, "stop_reason": result.stop_reason})
         told = f"{result.stop_reason}: run {study.run_id} keeps the verdict and the files that it had"
         console.print(told, style="yellow", soft_wrap=True)
-        return int(ended.interrupted or below(wishes.fail_under, _settled_score(study.settled or {}), console))
+        return int(ended.interrupted or below(wishes.fail_under, _final_score(study.settled or {}), console))
     files = save(job, result, store)
     if wishes.as_json:
         failures.print_json(words.plain(result_json(result, study, files, job.store)))
@@ -83,7 +84,7 @@ def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
     if ended.interrupted is not None:
         console.print("interrupted: the best so far is kept; go on with --resume", style="yellow", soft_wrap=True)
         return int(ended.interrupted)
-    return below(wishes.fail_under, final_score(result), console)
+    return below(wishes.fail_under, _final_score(result.details["summary"]), console)
 
 
 def _resumed(loaded: LoadedConfig, job: Job, store: Store, run_id: str | None) -> Job:
@@ -96,15 +97,8 @@ def _resumed(loaded: LoadedConfig, job: Job, store: Store, run_id: str | None) -
     return replace(job, options=replace(job.options, run_id=run.id, resume=True))
 
 
-def final_score(result: OptimizationResult) -> float | None:
-    """What `--fail-under` looks at: the mean on test rows, on validation rows where there are none."""
-    if result.verdict is not None and result.verdict.best.n:
-        return result.verdict.best.mean
-    return result.best.score
-
-
-def _settled_score(summary: Mapping[str, Any]) -> float | None:
-    """`final_score` of a run by what the store keeps of it."""
+def _final_score(summary: Mapping[str, Any]) -> float | None:
+    """What `--fail-under` looks at in a summary: the mean on test rows, on validation rows where there are none."""
     tested = (summary.get("verdict") or {}).get("best", {})
     score: float | None = tested["mean"] if tested.get("n") else summary.get("best_score")
     return score

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from rollouts.cli import failures, reports, words
-from rollouts.datasets import DatasetSpec, detect_ground_truth, is_file_path
+from rollouts.datasets import PARTS, DatasetSpec, detect_ground_truth, is_file_path
 from rollouts.datasets.loading import open_table
 from rollouts.dtypes import Endpoint
 from rollouts.errors import ConfigError, DataError
@@ -160,7 +160,7 @@ def check(path: Path, settings: Sequence[str], *, as_json: bool) -> int:
     loaded = load_config(path, settings)
     job = prepare(loaded)
     problems = check_models(job)
-    sizes = {part: len(getattr(job.data, part)) for part in ("train", "val", "test")}
+    sizes = {part: len(getattr(job.data, part)) for part in PARTS}
     models = {"task": job.task.endpoint.name, "proposer": job.proposer.name}
     models |= {f"module {name}": endpoint.name for name, endpoint in job.task.endpoints.items()}
     if len(job.others) > 1:

@@ -60,7 +60,7 @@ def _why(error: OSError) -> str:
 def delimited(spec: DatasetSpec, path: Path, default: str) -> Table:
     """A CSV or TSV file; the delimiter is the one that the spec states, else `default` or what the header shows."""
     delimiter = spec.delimiter or (default if spec.columns else _delimiter(spec, path, default))
-    quoting = spec.quoting if spec.quoting is not None else delimiter != "\t"
+    quoting = _quotes(spec, delimiter)
     name = spec.name
 
     def records() -> Iterator[tuple[str, list[str]]]:
@@ -133,14 +133,17 @@ def _check_header(name: str, where: str, columns: Sequence[str]) -> None:
         )
 
 
+def _quotes(spec: DatasetSpec, delimiter: str) -> bool:
+    return spec.quoting if spec.quoting is not None else delimiter != "\t"
+
+
 def _delimiter(spec: DatasetSpec, path: Path, default: str) -> str:
     """`default`, unless the header is one cell by it, or none, and another one divides header and first row alike, as
     in spreadsheets of countries where the comma is a decimal mark."""
 
     def cells(delimiter: str, records: int) -> list[int]:
-        quoting = spec.quoting if spec.quoting is not None else delimiter != "\t"
         try:
-            read = _records(spec.name, lines(path, spec.name), delimiter, quoting)
+            read = _records(spec.name, lines(path, spec.name), delimiter, _quotes(spec, delimiter))
             return [len(cells) for _, cells in itertools.islice(read, records)]
         except DataError:  # a quote that ends where this one would not; what the file is read with says so again
             return []

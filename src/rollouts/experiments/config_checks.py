@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from rollouts.datasets import PARTS
 from rollouts.datasets.spec import BUILT_IN, is_built_in
 from rollouts.dtypes import Endpoint, check_placeholders, placeholders
 from rollouts.environments import make_environment_factory
@@ -89,7 +90,7 @@ def _remote(job: JobConfig) -> Found:
 
 def _sizes(data: DatasetTable) -> Found:
     shares: dict[str, float] = {}
-    for part in ("train", "val", "test"):
+    for part in PARTS:
         size = getattr(data, part)
         own_file = getattr(data, f"{part}_path") is not None
         if isinstance(size, float) and not own_file:
@@ -98,14 +99,14 @@ def _sizes(data: DatasetTable) -> Found:
     if total > 1 + 1e-9:
         text = " + ".join(f"{part} {share:g}" for part, share in shares.items())
         yield f"dataset.{next(iter(shares))}", f"the shares add up to {total:g} ({text}); they may be at most 1"
-    rows = sum(size for part in ("train", "val", "test") if type(size := getattr(data, part)) is int)
+    rows = sum(size for part in PARTS if type(size := getattr(data, part)) is int)
     whole = not (data.train_path or data.val_path or data.test_path)
     if whole and data.limit is not None and rows > data.limit:
         yield "dataset.limit", f"{data.limit} rows are read, but train, val and test ask for {rows}"
 
 
 def _numbered(data: DatasetTable) -> Found:
-    named = [part for part in ("train", "val", "test") if getattr(data, f"{part}_rows") is not None]
+    named = [part for part in PARTS if getattr(data, f"{part}_rows") is not None]
     if not named:
         return
     for part in ("train", "val"):

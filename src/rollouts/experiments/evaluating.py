@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rollouts.budget import Spend
+from rollouts.datasets import PARTS
 from rollouts.dtypes import Evaluation, Program, Sample
 from rollouts.errors import ConfigError, DataError, EvaluationError, RolloutsError
 from rollouts.evaluation import Cell, EvaluationSummary, summarise
@@ -17,8 +18,6 @@ from rollouts.prompt_optimization.splits import check_inputs
 from rollouts.prompt_optimization.study import StudyOptions
 from rollouts.stats import Interval, mean_interval
 from rollouts.store.base import Store
-
-PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,9 +107,10 @@ async def mipro(
     check.append(study.spawn(study.evaluate(cells_of(start, data.test[half:]), phase="test", priority=_FILLER)))
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
-    tried = any(entry.candidate != space.start for entry in selector.ranking())
+    ranking = selector.ranking()
+    tried = any(entry.candidate != space.start for entry in ranking)
     checked = await final_check(study, start, winner.program, data.test, check, config, tried=tried)
-    population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
+    population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in ranking]
     population, front = with_objectives(study, population, data.val)
     return result_of(study, start, population, winner, history, checked, val=data.val, front=front)
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rollouts.datasets import auto_sizes
+from rollouts.datasets import PARTS, auto_sizes
 from rollouts.dtypes import Program
 from rollouts.errors import ConfigError, TaskAppError
 from rollouts.experiments.config import JobConfig
@@ -94,7 +94,7 @@ async def _told(
 
 
 async def _splits(app: RemoteApp, asked: Mapping[str, Any], seed: int) -> Splits:
-    train, val, test = (asked.get(f"{part}_seeds") or [] for part in ("train", "val", "test"))
+    train, val, test = (asked.get(f"{part}_seeds") or [] for part in PARTS)
     if not (train or val or test):
         train, val, test = await _drawn(app, seed)
     seen = sorted({*train, *val} & {*test})
