@@ -32,6 +32,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "tpe": {"selector": "tpe"},
     "no-demos": {"optimize_demos": False},
     "no-instructions": {"optimize_instructions": False},
+    "one-round": {"proposal_rounds": 1},
 }
 
 

@@ -32,7 +32,8 @@ def regrets(method: str, world: World, seed: int, budgets: Sequence[int], batch:
 
 
 def make(method: str, world: World, settings: SelectorSettings) -> Selector:
-    return make_selector(method, Space(levels=world.levels, samples=world.samples, start=world.start), settings)
+    space = Space(levels=world.levels, samples=world.samples, start=world.start, classes=world.classes)
+    return make_selector(method, space, settings)
 
 
 def play(selector: Selector, world: World, batch: int) -> int:

@@ -20,6 +20,7 @@ from rollouts.prompt_optimization import MIPROConfig, Splits
 from rollouts.prompt_optimization.mipro import mipro_plan, selector_settings
 from rollouts.prompt_optimization.plan import Plan
 from rollouts.prompt_optimization.selection import Candidate, Cell, Result, Space, make_selector
+from rollouts.prompt_optimization.selection.classes import Classes
 from rollouts.prompt_optimization.selection.finals import Finals
 
 ROWS = 96
@@ -40,7 +41,9 @@ def search(name: str, table: World, rows: Sequence[int], plan: Plan, seed: int) 
         return [Result(cell, table.score(cell.candidate, rows[cell.sample])) for cell in cells]
 
     settings = selector_settings(MIPROConfig(selector=name, seed=seed), plan)
-    selector = make_selector(name, Space(levels=table.levels, samples=len(rows), start=table.start), settings)
+    classes = tuple(table.classes[row] for row in rows) if table.classes else ()
+    space = Space(levels=table.levels, samples=len(rows), start=table.start, classes=classes)
+    selector = make_selector(name, space, settings)
     while not selector.should_stop() and (cells := selector.ask(UNDER_WAY)):
         selector.tell(run(cells))
     settled = plan.raced and selector.should_stop()
@@ -55,7 +58,10 @@ def held_out(name: str, table: World, rollouts: int, seed: int) -> float:
     """Percentage of the rows left over that the found candidate answers; the draw depends on the seed alone."""
     order = random.Random(seed).sample(range(table.samples), table.samples)
     plan = plan_of(name, rollouts)
-    found = search(name, table, order[: plan.val], plan, seed)
+    rows = order[:ROWS]
+    if table.classes:
+        rows = [rows[i] for i in Classes([table.classes[row] for row in rows], ROWS).in_turn(range(ROWS))]
+    found = search(name, table, rows[: plan.val], plan, seed)
     return 100 * fmean(table.score(found, row) for row in order[ROWS:])
 
 

@@ -17,7 +17,8 @@ Candidate = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Candidates, examples and the outcome of every cell. `value` is a candidate's mean score, `best` the highest."""
+    """Candidates, examples and the outcome of every cell. `value` is a candidate's mean score, `best` the highest;
+    `classes` are the examples' labels as numbers, where they have labels."""
 
     name: str
     levels: tuple[int, ...]
@@ -26,10 +27,11 @@ class World:
     value: Callable[[Candidate], float]
     best: float
     start: Candidate
+    classes: tuple[int, ...] = ()
 
 
-def tabulated(name: str, outcomes: Any) -> World:
-    """A world from an array of scores (levels x ... x examples)."""
+def tabulated(name: str, outcomes: Any, classes: tuple[int, ...] = ()) -> World:
+    """A world from an array of scores (levels x ... x examples), and the examples' classes, if any."""
     means = outcomes.mean(axis=-1)
     return World(
         name=name,
@@ -39,16 +41,21 @@ def tabulated(name: str, outcomes: Any) -> World:
         value=lambda candidate: float(means[candidate]),
         best=float(means.max()),
         start=(0,) * means.ndim,
+        classes=classes,
     )
 
 
 def load(directory: Path) -> dict[str, Callable[[], World]]:
-    """The tables of a directory by name (NAME.json.gz with `correct`: I x S strings of 0 and 1)."""
+    """The tables of a directory by name (NAME.json.gz with `correct`: I x S strings of 0 and 1; and, where they
+    have labels, `examples`: the text and label of each)."""
 
     def read(path: Path) -> World:
         data = json.loads(gzip.decompress(path.read_bytes()))
         outcomes = [[[int(bit) for bit in cells] for cells in row] for row in data["correct"]]
-        return tabulated(path.name.removesuffix(".json.gz"), np.array(outcomes, dtype=np.uint8))
+        labels = [label for _, label in data.get("examples", ())]
+        numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
+        classes = tuple(numbers[label] for label in labels)
+        return tabulated(path.name.removesuffix(".json.gz"), np.array(outcomes, dtype=np.uint8), classes)
 
     return {p.name.removesuffix(".json.gz"): lambda p=p: read(p) for p in sorted(directory.glob("*.json.gz"))}
 

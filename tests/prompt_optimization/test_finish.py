@@ -62,12 +62,12 @@ async def test_a_final_check_that_did_not_run_is_not_told_as_one_of_no_samples()
 
 
 @pytest.mark.parametrize("selector", ["racing", "tpe"])
-async def test_the_winner_was_seen_on_most_rows(selector: str) -> None:
+async def test_the_winner_was_seen_on_many_rows(selector: str) -> None:
     world = World()
     result = await world.run(replace(FULL, selector=selector), budget=Budget(max_rollouts=700))
     (plan,) = world.of("plan")
     assert plan["finals"] > 0
-    assert result.best.n >= 0.7 * plan["val"], "few rows may just have been lucky"
+    assert result.best.n >= 0.5 * plan["val"], "few rows may just have been lucky"
     assert result.spend.rollouts <= 700
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, PromptTemplate, ScoreFn
+from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, PromptTemplate, Sample, ScoreFn
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.bootstrap import demo_sets_of
 from rollouts.prompt_optimization.configs import GEPAConfig
@@ -52,7 +52,7 @@ async def gepa(
         study.options.budget, study.usual_rollout(start, data.train[-1]), config.generations * len(targets)
     )
     plan = make_gepa_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=rollouts)
-    data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
+    data = data.cut(val=plan.val, test=plan.test)
     study.emit("plan", **plan.to_json())
 
     study.enter("bootstrap")
@@ -83,8 +83,8 @@ async def gepa(
 
     study.enter("validate")
     check.append(study.spawn(study.evaluate(cells_of(start, data.test[half:]), phase="test", priority=_FILLER)))
-    space = ListedSpace([_scored(pool, member) for member in pool.members], samples=len(data.val))
-    selector = _race(space, pool, config)
+    space = ListedSpace([_scored(pool, member) for member in pool.members])
+    selector = _race(space, data.val, pool, config)
     winner = await finalists(study, selector, space, data.val, plan)
     study.enter("test")
     scored = any(member.scores for member in pool.members)
@@ -148,12 +148,12 @@ def _scored(pool: Pool, member: Member) -> ScoredProgram:
     )
 
 
-def _race(space: ListedSpace, pool: Pool, config: GEPAConfig) -> Selector:
+def _race(space: ListedSpace, val: Sequence[Sample], pool: Pool, config: GEPAConfig) -> Selector:
     """A selector that knows all validation scores so far, for the race of the leaders."""
     scores = [score for member in pool.members for score in member.scores.values()]
     low, high = min([0.0, *scores]), max([1.0, *scores])
     settings = SelectorSettings(seed=config.seed, budget=0, epsilon=None, low=low, high=high)
-    selector = make_selector("racing", space.selection_space(), settings)
+    selector = make_selector("racing", space.selection_space(val), settings)
     for member in pool.members:
         selector.record([Result(Cell((member.number,), n), score) for n, score in sorted(member.scores.items())])
     return selector

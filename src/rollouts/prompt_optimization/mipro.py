@@ -72,7 +72,7 @@ async def mipro(
     )
     if plan.raced and study.violations.watching:
         plan = plan.with_look()
-    data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
+    data = data.cut(val=plan.val, test=plan.test)
     study.emit("plan", **plan.to_json())
 
     study.enter("bootstrap")
@@ -92,7 +92,7 @@ async def mipro(
     }
     space = ProgramSpace(start, _factors(start, targets, texts, demo_sets), study.fits, study.keeps)
     study.enter("search", instructions=space.levels("system"), demo_sets=space.levels("demos"))
-    selector = make_selector(config.selector, space.selection_space(len(data.val)), selector_settings(config, plan))
+    selector = make_selector(config.selector, space.selection_space(data.val), selector_settings(config, plan))
     reproposal = Reproposal(
         rounds=config.proposal_rounds - 1,
         trials=plan.joining,

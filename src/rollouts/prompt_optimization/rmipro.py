@@ -59,7 +59,7 @@ async def rmipro(
     remarks = check_limits(study, start, data.train[-1], usual)
     targets = targets_of(study, start, data.train, config) if config.optimize_instructions else []
     plan = rmipro_plan(study.options, config, data, usual)
-    data = replace(data, val=data.val[: plan.val], test=data.test[: plan.test])
+    data = data.cut(val=plan.val, test=plan.test)
     study.emit("plan", **plan.to_json())
 
     study.enter("bootstrap")
@@ -143,13 +143,13 @@ async def _last_race(
         scores = {}
     start = tuple(0 for _ in swaps.names)
     entrants = list(dict.fromkeys([start, *leaders, *swaps.programs()]))
-    space = ListedSpace([_entry(numbers, swaps, workshop) for numbers in entrants], samples=len(val))
+    space = ListedSpace([_entry(numbers, swaps, workshop) for numbers in entrants])
     known = {numbers: {**swaps.scores(numbers), **scores.get(numbers, {})} for numbers in entrants}
     every = [score for found in known.values() for score in found.values()]
     settings = SelectorSettings(
         seed=config.seed, budget=0, epsilon=None, low=min([0.0, *every]), high=max([1.0, *every])
     )
-    selector = make_selector("racing", space.selection_space(), settings)
+    selector = make_selector("racing", space.selection_space(val), settings)
     for number, numbers in enumerate(entrants):
         selector.record([Result(Cell((number,), sample), score) for sample, score in sorted(known[numbers].items())])
     winner = await finalists(study, selector, space, val, plan)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from rollouts.dtypes import FewShotExample, Program, PromptTemplate, TextPart
+from rollouts.dtypes import FewShotExample, Program, PromptTemplate, Sample, TextPart
 from rollouts.prompt_optimization.demos import DemoSet, reformatted
 from rollouts.prompt_optimization.proposers import Proposal
 from rollouts.prompt_optimization.selection import Candidate, Space
+from rollouts.prompt_optimization.splits import classes_of
 from rollouts.prompt_optimization.types import ScoredProgram
 
 Part = TextPart | Literal["demos"]
@@ -46,10 +47,11 @@ class ProgramSpace:
         self._templates: dict[tuple[str, tuple[int, ...]], PromptTemplate] = {}
         self._feasible = {(name, template.digest): True for name, template in start.modules.items()}
 
-    def selection_space(self, samples: int) -> Space:
-        """The space as selectors see it."""
+    def selection_space(self, samples: Sequence[Sample]) -> Space:
+        """The space as selectors see it, over these samples."""
         levels = tuple(len(factor.levels) for factor in self.factors)
-        return Space(levels=levels, samples=samples, start=self.start, feasible=self.feasible)
+        classes = classes_of(samples)
+        return Space(levels=levels, samples=len(samples), start=self.start, feasible=self.feasible, classes=classes)
 
     def texts(self) -> list[int]:
         """The factors whose levels are texts; they come first."""
@@ -164,13 +166,14 @@ def _start_level(start: Program, factor: Factor) -> int:
 class ListedSpace:
     """Candidates that were made one by one, as a space of one factor. The first is the start."""
 
-    def __init__(self, entries: Sequence[ScoredProgram], *, samples: int) -> None:
-        self._entries, self._samples = list(entries), samples
+    def __init__(self, entries: Sequence[ScoredProgram]) -> None:
+        self._entries = list(entries)
         self.start: Candidate = (0,)
 
-    def selection_space(self) -> Space:
-        """The space as selectors see it."""
-        return Space(levels=(len(self._entries),), samples=self._samples, start=self.start)
+    def selection_space(self, samples: Sequence[Sample]) -> Space:
+        """The space as selectors see it, over these samples."""
+        levels = (len(self._entries),)
+        return Space(levels=levels, samples=len(samples), start=self.start, classes=classes_of(samples))
 
     def program(self, candidate: Candidate) -> Program:
         """The program of a candidate."""

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rollouts.datasets import apart, auto_sizes, remarks_on, samples_from_dicts, split, usable_rows
+from rollouts.datasets.spec import text_of
 from rollouts.dtypes import Program, PromptTemplate, Sample, as_program, check_placeholders, run_single
 from rollouts.errors import ConfigError, DataError, TemplateError
+from rollouts.prompt_optimization.selection.classes import Classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +50,29 @@ class Splits:
         notes = [f"{count} {name} rows were left out: a later split has the same" for name, count in left_out.items()]
         return replace(Splits.of(parts), notes=(*self.notes, *notes))
 
+    def cut(self, *, val: int, test: int) -> Splits:
+        """With so many validation and test rows at most, every label having its part of them. What takes the first rows
+        of them has its part, too."""
+        return replace(self, val=evenly(self.val)[:val], test=evenly(self.test)[:test])
+
     def check(self, start: PromptTemplate | Program) -> None:
         """Raises when a split that is needed is empty, or a template asks for what the rows lack (`check_inputs`)."""
         for name in ("train", "val"):
             if not getattr(self, name):
                 raise DataError(f"the {name} split is empty; give it rows (dataset.{name}) or a larger data set")
         check_inputs(as_program(start), (*self.train, *self.val, *self.test))
+
+
+def classes_of(samples: Sequence[Sample]) -> tuple[int, ...]:
+    """The same number for samples with the same label; those whose ground truth is no label are one class."""
+    numbers: dict[str | None, int] = {}
+    return tuple(numbers.setdefault(text_of(sample.ground_truth), len(numbers)) for sample in samples)
+
+
+def evenly(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples in an order of which every beginning has its part of every label, where labels have a few samples
+    each; else as they were."""
+    return [samples[i] for i in Classes(classes_of(samples), len(samples)).in_turn(range(len(samples)))]
 
 
 def check_inputs(program: Program, samples: Sequence[Sample]) -> None:

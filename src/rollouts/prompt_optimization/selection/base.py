@@ -25,6 +25,9 @@ def _all_feasible(_: Candidate) -> bool:
 class Space:
     """The search space: levels per factor, the number of samples, the start, and which candidates are allowed.
 
+    classes: a number for each sample, the same for samples of one class, such as those with the same label; empty where
+    no classes are known. A candidate's samples are drawn from all classes in proportion.
+
     A candidate may stop being feasible while the search runs; then nothing more is asked for it, and it is not
     recommended. The start never does.
     """
@@ -33,6 +36,7 @@ class Space:
     samples: int
     start: Candidate
     feasible: Callable[[Candidate], bool] = _all_feasible
+    classes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 1:
@@ -41,6 +45,8 @@ class Space:
             raise ConfigError(f"samples = {self.samples}: must not be negative")
         if not self._holds(self.start):
             raise ConfigError(f"start = {self.start}: not in the space of {self.levels} levels")
+        if self.classes and len(self.classes) != self.samples:
+            raise ConfigError(f"{len(self.classes)} classes for {self.samples} samples: must be one for each, or none")
 
     def _holds(self, candidate: Candidate) -> bool:
         return len(candidate) == len(self.levels) and all(

@@ -11,6 +11,7 @@ import numpy as np
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
 from rollouts.prompt_optimization.selection.cells import CellLog, Ints
+from rollouts.prompt_optimization.selection.classes import Classes
 from rollouts.prompt_optimization.selection.model import FactorModel
 from rollouts.prompt_optimization.selection.pool import Pool
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
@@ -37,6 +38,7 @@ class RacingSelector:
         self.settings = settings
         self._rng = random.Random(f"rollouts-selector-{settings.seed}")
         self._order: Ints = np.array(self._rng.sample(range(space.samples), space.samples), dtype=np.int64)
+        self._classes = Classes(space.classes, space.samples)
         self._pool = Pool(space, self._rng)
         self._log = CellLog()
         self._model = FactorModel(space.levels, space.samples)
@@ -128,13 +130,15 @@ class RacingSelector:
     def _samples(self, row: int, count: int) -> list[int]:
         """The samples that say most first, else those first in the order shared by all. A sample that is new to a level
         says something about the level, one of known difficulty something about the candidate itself; each counts by
-        how unsure the model is there."""
+        how unsure the model is there, and by less, the more of its class the candidate has."""
         free = self._pool.free(row, self._order)
         model = self._model
         value = model.own_unsure[row] * model.known[free]
         for factor, pairs, level in zip(model.factors, self._pool.pairs, self._pool.grid[row], strict=True):
             value += factor.vb[level] * (pairs[level, free] == 0)
-        return [int(sample) for sample in free[np.argsort(-value, kind="stable")[:count]]]
+        best = np.argsort(-value, kind="stable")
+        best = best[np.argsort(-value[best] / self._classes.shares(free[best]), kind="stable")]
+        return [int(sample) for sample in free[best[:count]]]
 
     def _learn(self) -> None:
         """The model with what was told since, and new members for a working pool."""
@@ -214,7 +218,8 @@ class RacingSelector:
     def unseen(self, candidate: Candidate) -> list[int]:
         every = np.arange(self.space.samples)
         row = self._pool.row.get(candidate)
-        return [int(sample) for sample in (every if row is None else self._pool.free(row, every))]
+        free = every if row is None else self._pool.free(row, every)
+        return self._classes.in_turn(free)
 
     def add_level(self, factor: int) -> int:
         best = list(self.recommend().candidate)

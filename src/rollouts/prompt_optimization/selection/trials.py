@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
+from rollouts.prompt_optimization.selection.classes import Classes
 from rollouts.prompt_optimization.selection.draws import scattered
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.selection.table import ScoreTable
@@ -37,6 +38,7 @@ class TrialSelector:
         self.space, self.settings = space, settings
         self.table = ScoreTable(space, settings.low, settings.high)
         self.rng = random.Random(f"rollouts-selector-{settings.seed}")
+        self._classes = Classes(space.classes, space.samples)
         self.trials_asked = 0
         self.trials_told = 0
         self._open: list[Trial] = []
@@ -70,7 +72,7 @@ class TrialSelector:
             return None
         candidate, token = chosen
         free = self.table.free_samples(candidate, range(self.space.samples))
-        batch = self.rng.sample(free, int(min(self.settings.minibatch, len(free), self._left)))
+        batch = self._drawn(free, self.settings.minibatch)
         self.trials_asked += 1
         every = self.settings.full_every
         self._full_due = bool(every) and self.trials_asked % every == 0
@@ -81,10 +83,13 @@ class TrialSelector:
         for entry in self.table.ranking():
             if self.usable(entry.candidate):
                 free = self.table.free_samples(entry.candidate, range(self.space.samples))
-                if len(free) > self._left:
-                    free = self.rng.sample(free, int(self._left))
-                return Trial(self.trials_asked, entry.candidate, set(free), full=True)
+                return Trial(self.trials_asked, entry.candidate, set(self._drawn(free, len(free))), full=True)
         return None
+
+    def _drawn(self, free: Sequence[int], count: int) -> list[int]:
+        """Up to `count` of a candidate's free samples, as many as the budget pays for; every class has its part."""
+        drawn = self._classes.in_turn(self.rng.sample(free, len(free)))
+        return drawn[: int(min(count, self._left))]
 
     def tell(self, results: Sequence[Result]) -> None:
         self.space.check(results)
@@ -115,7 +120,7 @@ class TrialSelector:
             self.table.record(result)
 
     def unseen(self, candidate: Candidate) -> list[int]:
-        return self.table.free_samples(candidate, range(self.space.samples))
+        return self._classes.in_turn(self.table.free_samples(candidate, range(self.space.samples)))
 
     def add_level(self, factor: int) -> int:
         self.space = self.table.space = self.space.with_level(factor)
