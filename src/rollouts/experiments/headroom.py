@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rollouts.budget import Spend
-from rollouts.dtypes import Evaluation, Program, PromptTemplate, Sample
+from rollouts.dtypes import Evaluation, Program, PromptTemplate
 from rollouts.errors import EvaluationError
 from rollouts.evaluation.summary import scores_by_sample, summarise
 from rollouts.experiments.job import Job
@@ -78,7 +78,8 @@ async def check_head_room(job: Job, store: Store, *, options: StudyOptions | Non
 async def _check(job: Job, study: Study) -> CheckReport:
     start, tests = job.start, len(job.data.test)
     payable = affordable(job.options.budget, study.usual_rollout(start, job.data.train[-1]), 0)
-    count, rows = _size(payable, job.data.val)
+    count, most = _size(payable)
+    rows = job.data.cut(val=most, test=0).val
     study.emit("plan", total=(1 + count) * len(rows))
     study.enter(METHOD)
     evaluations = await study.evaluate(cells_of(start, rows), phase=METHOD)
@@ -95,13 +96,13 @@ async def _check(job: Job, study: Study) -> CheckReport:
     return _report(study, variants, scored, evaluations, tests)
 
 
-def _size(payable: int | None, val: Sequence[Sample]) -> tuple[int, Sequence[Sample]]:
-    """How many variants, and on which rows: the first ones, which an optimization begins with too."""
+def _size(payable: int | None) -> tuple[int, int]:
+    """How many variants, and on how many validation rows: the first ones, which an optimization begins with too."""
     for count in _SIZES:
         rows = _ROWS if payable is None else min(_ROWS, payable // _SHARE // (1 + count))
         if rows >= _LEAST_ROWS:
             break
-    return count, val[: max(1, rows)]
+    return count, max(1, rows)
 
 
 async def _variants(job: Job, study: Study, start: Program) -> list[tuple[str, Program]]:

@@ -27,18 +27,17 @@ class Classes:
 
     def shares(self, samples: Ints) -> Floats:
         """For samples that a candidate may still get, in the order of preference: the share of its class that the
-        candidate has when it has got each of them."""
+        candidate has when it has got all before it, and half of it."""
         of = self.of[samples]
         by_class = np.argsort(of, kind="stable")
         left = np.bincount(of, minlength=len(self.sizes))
         turn = np.empty(len(samples), dtype=np.int64)
         turn[by_class] = np.arange(len(samples)) - (np.cumsum(left) - left)[of[by_class]]
-        shares: Floats = ((self.sizes - left)[of] + turn + 1) / self.sizes[of]
+        shares: Floats = ((self.sizes - left)[of] + turn + 0.5) / self.sizes[of]
         return shares
 
     def in_turn(self, samples: Sequence[int] | Ints) -> list[int]:
         """The samples in an order of which every beginning, with those that are not among them, has its part of every
         class; else as they were."""
         given = np.asarray(samples, dtype=np.int64)
-        key = self.shares(given) - 0.5 / self.sizes[self.of[given]]
-        return [int(sample) for sample in given[np.argsort(key, kind="stable")]]
+        return [int(sample) for sample in given[np.argsort(self.shares(given), kind="stable")]]
