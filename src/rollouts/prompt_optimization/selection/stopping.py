@@ -9,7 +9,7 @@ from rollouts.prompt_optimization.selection.model import FactorModel
 
 _DRAWS = 200
 _RIVALS = 1000
-_INFLATION = 1.1
+_INFLATION = 1.2
 
 
 def chance_within(
