@@ -126,7 +126,7 @@ class Selector(Protocol):
         ...
 
     def unseen(self, candidate: Candidate) -> list[int]:
-        """The samples that were never run for this candidate."""
+        """The samples that were never run for this candidate; the first ones make up best for classes it lacks."""
         ...
 
     def add_level(self, factor: int) -> int:
