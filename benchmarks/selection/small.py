@@ -34,6 +34,11 @@ def plan_of(selector: str, rollouts: int) -> Plan:
     return mipro_plan(MIPROConfig(selector=selector), Splits(train=rows, val=rows), rollouts, SLOTS)
 
 
+def classes_of(table: World, rows: Sequence[int]) -> tuple[int, ...]:
+    """The classes of these rows; none where the table has none."""
+    return tuple(table.classes[row] for row in rows) if table.classes else ()
+
+
 def search(name: str, table: World, rows: Sequence[int], plan: Plan, seed: int) -> Candidate:
     """The candidate that a search on these rows ends with."""
 
@@ -41,8 +46,7 @@ def search(name: str, table: World, rows: Sequence[int], plan: Plan, seed: int) 
         return [Result(cell, table.score(cell.candidate, rows[cell.sample])) for cell in cells]
 
     settings = selector_settings(MIPROConfig(selector=name, seed=seed), plan)
-    classes = tuple(table.classes[row] for row in rows) if table.classes else ()
-    space = Space(levels=table.levels, samples=len(rows), start=table.start, classes=classes)
+    space = Space(levels=table.levels, samples=len(rows), start=table.start, classes=classes_of(table, rows))
     selector = make_selector(name, space, settings)
     while not selector.should_stop() and (cells := selector.ask(UNDER_WAY)):
         selector.tell(run(cells))
@@ -59,8 +63,7 @@ def held_out(name: str, table: World, rollouts: int, seed: int) -> float:
     order = random.Random(seed).sample(range(table.samples), table.samples)
     plan = plan_of(name, rollouts)
     rows = order[:ROWS]
-    if table.classes:
-        rows = [rows[i] for i in Classes([table.classes[row] for row in rows], ROWS).in_turn(range(ROWS))]
+    rows = [rows[i] for i in Classes(classes_of(table, rows), ROWS).in_turn(range(ROWS))]
     found = search(name, table, rows[: plan.val], plan, seed)
     return 100 * fmean(table.score(found, row) for row in order[ROWS:])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -62,13 +63,18 @@ async def test_a_final_check_that_did_not_run_is_not_told_as_one_of_no_samples()
 
 
 @pytest.mark.parametrize("selector", ["racing", "tpe"])
-async def test_the_winner_was_seen_on_many_rows(selector: str) -> None:
-    world = World()
-    result = await world.run(replace(FULL, selector=selector), budget=Budget(max_rollouts=700))
-    (plan,) = world.of("plan")
-    assert plan["finals"] > 0
-    assert result.best.n >= 0.5 * plan["val"], "few rows may just have been lucky"
-    assert result.spend.rollouts <= 700
+async def test_the_winner_was_seen_on_most_rows(selector: str) -> None:
+    """On average over seeds: how far a race itself takes its leader differs."""
+    seen = []
+    for seed in range(16):
+        world = World()
+        result = await world.run(replace(FULL, selector=selector, seed=seed), budget=Budget(max_rollouts=700))
+        (plan,) = world.of("plan")
+        assert plan["finals"] > 0
+        assert result.best.n >= 0.5 * plan["val"], "few rows may just have been lucky"
+        assert result.spend.rollouts <= 700
+        seen.append(result.best.n / plan["val"])
+    assert mean(seen) >= 0.7
 
 
 async def test_a_race_that_knows_enough_saves_the_race_of_its_leaders() -> None:

@@ -28,10 +28,10 @@ def regret(name: str, seed: int, levels: tuple[int, ...], *, trials: int = 30, m
 
 @pytest.mark.parametrize("levels", [(20, 20), (6, 6, 6)])
 def test_tpe_learns_strong_effects(levels: tuple[int, ...]) -> None:
-    seeds = range(40)
+    seeds = range(20)
     by_chance = mean(regret("random", seed, levels) for seed in seeds)
     learnt = mean(regret("tpe", seed, levels) for seed in seeds)
-    assert learnt < 0.9 * by_chance, (learnt, by_chance)
+    assert learnt < 0.8 * by_chance, (learnt, by_chance)
 
 
 @pytest.mark.shared

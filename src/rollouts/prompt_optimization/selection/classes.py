@@ -18,12 +18,14 @@ _LEAST = 4
 
 
 class Classes:
-    """The classes of so many samples; all are of one where none are given, or they are too small to be of use."""
+    """The classes of so many samples; all are of one (`alike`) where none are given, or they are too small to be of
+    use."""
 
     def __init__(self, classes: Sequence[int], samples: int) -> None:
         known = classes if classes and samples >= _LEAST * len(set(classes)) else [0] * samples
         self.of: Ints = np.unique(np.array(known, dtype=np.int64), return_inverse=True)[1]
         self.sizes: Ints = np.bincount(self.of)
+        self.alike = len(self.sizes) < 2
 
     def shares(self, samples: Ints) -> Floats:
         """For samples that a candidate may still get, in the order of preference: the share of its class that the

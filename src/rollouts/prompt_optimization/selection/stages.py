@@ -11,7 +11,6 @@ import random
 from collections.abc import Sequence
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
-from rollouts.prompt_optimization.selection.classes import Classes
 from rollouts.prompt_optimization.selection.draws import draw_candidates
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.selection.table import ScoreTable
@@ -26,8 +25,7 @@ class StageSelector:
         self.space, self.settings = space, settings
         self.table = ScoreTable(space, settings.low, settings.high)
         self.rng = random.Random(f"rollouts-selector-{settings.seed}")
-        self._classes = Classes(space.classes, space.samples)
-        self.order = self._classes.in_turn(self.rng.sample(range(space.samples), space.samples))
+        self.order = self.table.classes.in_turn(self.rng.sample(range(space.samples), space.samples))
         self.alive = draw_candidates(space, max(2, settings.cells // ARM_COST), self.rng)
         self._rejected: list[Candidate] = []
         self._left = settings.cells
@@ -123,7 +121,7 @@ class StageSelector:
         self._queue = sorted(free, key=lambda cell: place[cell.candidate])
 
     def unseen(self, candidate: Candidate) -> list[int]:
-        return self._classes.in_turn(self.table.free_samples(candidate, range(self.space.samples)))
+        return self.table.unseen(candidate)
 
     def add_level(self, factor: int) -> int:
         """The incumbent with the new level joins the field, and catches up with it."""

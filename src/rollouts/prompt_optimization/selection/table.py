@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from statistics import NormalDist
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
+from rollouts.prompt_optimization.selection.classes import Classes
 
 _PRIOR_SCORES = 4.0
 _Z = 1.96
@@ -28,6 +29,7 @@ class ScoreTable:
         self.taken: dict[Candidate, set[int]] = {}
         self.open: set[Cell] = set()
         self._sum, self._count = 0.0, 0
+        self.classes = Classes(space.classes, space.samples)
 
     def take(self, cell: Cell) -> None:
         """Marks a cell as asked for."""
@@ -42,6 +44,10 @@ class ScoreTable:
         """The samples of `order` that were never asked for this candidate."""
         taken = self.taken.get(candidate, ())
         return [sample for sample in order if sample not in taken]
+
+    def unseen(self, candidate: Candidate) -> list[int]:
+        """All samples that were never asked for this candidate, its classes in turn."""
+        return self.classes.in_turn(self.free_samples(candidate, range(self.space.samples)))
 
     def tell(self, result: Result) -> int:
         """Enters the result of an asked cell, and says by how many cells the budget grows.

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
-from rollouts.prompt_optimization.selection.classes import Classes
 from rollouts.prompt_optimization.selection.draws import scattered
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.selection.table import ScoreTable
@@ -38,7 +37,6 @@ class TrialSelector:
         self.space, self.settings = space, settings
         self.table = ScoreTable(space, settings.low, settings.high)
         self.rng = random.Random(f"rollouts-selector-{settings.seed}")
-        self._classes = Classes(space.classes, space.samples)
         self.trials_asked = 0
         self.trials_told = 0
         self._open: list[Trial] = []
@@ -72,7 +70,7 @@ class TrialSelector:
             return None
         candidate, token = chosen
         free = self.table.free_samples(candidate, range(self.space.samples))
-        batch = self._drawn(free, self.settings.minibatch)
+        batch = self._drawn(free, int(min(self.settings.minibatch, len(free), self._left)))
         self.trials_asked += 1
         every = self.settings.full_every
         self._full_due = bool(every) and self.trials_asked % every == 0
@@ -83,13 +81,16 @@ class TrialSelector:
         for entry in self.table.ranking():
             if self.usable(entry.candidate):
                 free = self.table.free_samples(entry.candidate, range(self.space.samples))
-                return Trial(self.trials_asked, entry.candidate, set(self._drawn(free, len(free))), full=True)
+                if len(free) > self._left:
+                    free = self._drawn(free, int(self._left))
+                return Trial(self.trials_asked, entry.candidate, set(free), full=True)
         return None
 
     def _drawn(self, free: Sequence[int], count: int) -> list[int]:
-        """Up to `count` of a candidate's free samples, as many as the budget pays for; every class has its part."""
-        drawn = self._classes.in_turn(self.rng.sample(free, len(free)))
-        return drawn[: int(min(count, self._left))]
+        """So many of a candidate's free samples; every class has its part."""
+        if self.table.classes.alike:
+            return self.rng.sample(free, count)
+        return self.table.classes.in_turn(self.rng.sample(free, len(free)))[:count]
 
     def tell(self, results: Sequence[Result]) -> None:
         self.space.check(results)
@@ -120,7 +121,7 @@ class TrialSelector:
             self.table.record(result)
 
     def unseen(self, candidate: Candidate) -> list[int]:
-        return self._classes.in_turn(self.table.free_samples(candidate, range(self.space.samples)))
+        return self.table.unseen(candidate)
 
     def add_level(self, factor: int) -> int:
         self.space = self.table.space = self.space.with_level(factor)
