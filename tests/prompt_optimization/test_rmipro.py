@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,6 +54,20 @@ async def test_the_weak_module_is_improved(scheduler: str, weak: str) -> None:
     assert result.verdict.decision == "ship"
     assert result.spend.calls == model.llm.calls
     assert result.details["bottleneck"]["modules"][0]["module"] == weak
+
+
+async def test_comparisons_begin_with_samples_of_every_label() -> None:
+    for seed in range(3):
+        asked: dict[str, str] = {}
+
+        def seen(trajectory: Any, sample: Sample, asked: dict[str, str] = asked) -> float:
+            if sample.id.startswith("val"):
+                asked.setdefault(sample.id, sample.ground_truth)
+            return plain_score(trajectory, sample)
+
+        await optimized(TwoSteps(), program(find=FIND), seen, config={"seed": seed, "num_trials": 4})
+        first = Counter(list(asked.values())[:8])
+        assert sorted(first.values()) == [2, 2, 2, 2]
 
 
 async def test_a_modules_own_score_shows_the_way_where_the_programs_is_flat() -> None:

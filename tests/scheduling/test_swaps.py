@@ -30,6 +30,16 @@ def play(swaps: Swaps, trials: list[Trial], scores: dict[int, float], missing: b
         swaps.record(program, sample, Outcome(score=swapped.get(program, 0.5), missing=missing))
 
 
+def test_every_trial_has_its_part_of_every_class() -> None:
+    classes = [0] * 30 + [1] * 10
+    swaps = Swaps(["a"], 40, classes=classes, seed=3)
+    swaps.add("a")
+    for turn in range(5):
+        (trial,) = swaps.trials(plan("a", 1, work="new" if turn == 0 else "old"))
+        assert sum(classes[sample] for sample in trial.samples) == 2, "a quarter of eight"
+        play(swaps, [trial], {1: 0.5})
+
+
 def test_a_swap_changes_one_module_and_compares_on_the_same_samples() -> None:
     swaps = swaps_of()
     trials = swaps.trials(plan("b", 3))

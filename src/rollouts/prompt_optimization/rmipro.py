@@ -37,7 +37,7 @@ from rollouts.prompt_optimization.scheduling.trials import Numbers
 from rollouts.prompt_optimization.selection import Cell, Result, make_selector
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.space import ListedSpace
-from rollouts.prompt_optimization.splits import Splits
+from rollouts.prompt_optimization.splits import Splits, classes_of
 from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of
 from rollouts.prompt_optimization.swap_costs import Costs
 from rollouts.prompt_optimization.swap_search import SwapSearch, without_finals
@@ -63,7 +63,8 @@ async def rmipro(
     study.emit("plan", **plan.to_json())
 
     study.enter("bootstrap")
-    swaps = Swaps(list(start.modules), len(data.val), seed=config.seed, tie_break=config.tie_break)
+    labels = classes_of(data.val)
+    swaps = Swaps(list(start.modules), len(data.val), classes=labels, seed=config.seed, tie_break=config.tie_break)
     first = swaps.order[: plan.baseline]
     baseline = study.spawn(study.evaluate(cells_of(start, [data.val[i] for i in first]), phase="baseline"))
     workshop = Workshop(study, start, targets, writers, swaps, config)

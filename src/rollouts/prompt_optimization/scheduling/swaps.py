@@ -16,6 +16,7 @@ from rollouts.prompt_optimization.scheduling.base import Allocation, ModuleState
 from rollouts.prompt_optimization.scheduling.gains import Gains, chance, expected_gain
 from rollouts.prompt_optimization.scheduling.shown import Shown
 from rollouts.prompt_optimization.scheduling.trials import Adopted, Numbers, Outcome, Trial
+from rollouts.prompt_optimization.selection.classes import Classes
 
 ACCEPT, REJECT = 0.9, 0.1
 _LOOK = 8
@@ -36,14 +37,24 @@ class Swaps:
 
     `tie_break` is what a module's own score counts for beside the program's in comparisons of its candidates: enough to
     tell apart candidates that the program's score does not, as when a later module spoils everything. Trials take
-    samples in the `order`, so the start's first scores are best of the first samples in it. Of those on which the
-    incumbents did not run the module they take none: a swap makes no difference there, which counts as a result.
+    samples in the `order`, so the start's first scores are best of the first samples in it; every beginning of it has
+    its part of each of the samples' `classes`, where they are given. Of those on which the incumbents did not run the
+    module they take none: a swap makes no difference there, which counts as a result.
     """
 
-    def __init__(self, names: Sequence[str], samples: int, *, seed: int = 0, tie_break: float = 0.25) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        samples: int,
+        *,
+        classes: Sequence[int] = (),
+        seed: int = 0,
+        tie_break: float = 0.25,
+    ) -> None:
         self.names, self.samples = tuple(names), samples
         self._modules = {name: _Module(name, Gains(samples)) for name in names}
-        self.order: Sequence[int] = random.Random(f"swaps-{seed}").sample(range(samples), samples)
+        shuffled = random.Random(f"swaps-{seed}").sample(range(samples), samples)
+        self.order: Sequence[int] = Classes(classes, samples).in_turn(shuffled)
         self._cells: dict[Numbers, dict[int, Outcome]] = {}
         self._shown = Shown(names)
         self._asked: dict[tuple[str, int], set[int]] = {}
