@@ -1,15 +1,16 @@
 """What selectors that work in stages share: a random field of candidates, all on the same samples in the same order.
 
-In every stage the survivors are brought to the same number of samples; then the worst of them leave. Which and how many
-is for the subclass to say. The field is drawn once, an `ARM_COST`th of the budget in size, with the start in it.
+In every stage the survivors are brought to the same number of samples; then the worst of them leave. How many is for
+the subclass to say. The field is drawn once, an `ARM_COST`th of the budget in size, with the start in it.
 """
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
+from rollouts.prompt_optimization.selection.advantage import Advantages
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
 from rollouts.prompt_optimization.selection.draws import draw_candidates
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
@@ -24,24 +25,26 @@ class StageSelector:
     def __init__(self, space: Space, settings: SelectorSettings) -> None:
         self.space, self.settings = space, settings
         self.table = ScoreTable(space, settings.low, settings.high)
+        self._advantages = Advantages(space.samples, first=space.start)
         self.rng = random.Random(f"rollouts-selector-{settings.seed}")
         self.order = self.table.classes.in_turn(self.rng.sample(range(space.samples), space.samples))
         self.alive = draw_candidates(space, max(2, settings.cells // ARM_COST), self.rng)
         self._rejected: list[Candidate] = []
-        self._left = settings.cells
+        self.left = settings.cells
         self._goal, self._depth = 0.0, 0
         self._queue: list[Cell] = []
-        self._begin_stage()
+        self._deepen(len(self.alive))
+        self._enqueue(0)
 
     def ask(self, n: int) -> list[Cell]:
-        if min(n, self._left) <= 0:
+        if min(n, self.left) <= 0:
             return []
         self._drop_infeasible()
-        while not self._queue and not self.table.open and self._end_stage():
-            self._begin_stage()
-        cells = self._queue[: min(n, self._left)]
+        while not self._queue and not self.table.open and self._next_stage():
+            pass
+        cells = self._queue[: min(n, self.left)]
         del self._queue[: len(cells)]
-        self._left -= len(cells)
+        self.left -= len(cells)
         for cell in cells:
             self.table.take(cell)
         return cells
@@ -52,59 +55,43 @@ class StageSelector:
             self.alive = [candidate for candidate in self.alive if candidate not in barred]
             self._queue = [cell for cell in self._queue if cell.candidate not in barred]
 
-    def _begin_stage(self) -> None:
-        self._goal = max(1.0, self._goal + self._step())
-        self._depth = min(self.space.samples, int(self._goal + 1e-9))
-        samples = self.order[: self._depth]
-        self._queue = [Cell(c, sample) for c in self.alive for sample in self.table.free_samples(c, samples)]
-
-    def _end_stage(self) -> bool:
-        """Lets the worst leave; False when there is nothing more to find out."""
+    def _next_stage(self) -> bool:
+        """Lets the worst leave until there are new samples for the others; False when nothing more can be found out."""
         if not self.alive or self._depth >= self.space.samples:
             return False
-        keep = self._keep() if len(self.alive) > 1 else 1
-        ranked = self._ranked()
-        self.alive, lost = ranked[:keep], ranked[keep:]
-        self._rejected = lost + self._rejected
+        ranked, count, before = self._advantages.ranked(self.alive), len(self.alive), self._depth
+        while self._depth == before:
+            count = self._keep(count) if count > 1 else 1
+            self._deepen(count)
+        self.alive, lost = ranked[:count], ranked[count:]
+        self._rejected += reversed(lost)
+        self._enqueue(before)
         return True
 
-    def _ranked(self) -> list[Candidate]:
-        """Survivors by their mean advantage over the others on the samples they share, so that a failed cell or a late
-        arrival does not change what a candidate is compared with."""
-        scores = [self.table.scores.get(candidate, {}) for candidate in self.alive]
-        sums = [0.0] * self.space.samples
-        counts = [0] * self.space.samples
-        for own in scores:
-            for sample, score in own.items():
-                sums[sample] += score
-                counts[sample] += 1
-        usual = [total / max(1, count) for total, count in zip(sums, counts, strict=True)]
-        advantage = dict.fromkeys(self.alive, -math.inf)
-        for candidate, own in zip(self.alive, scores, strict=True):
-            if own:
-                advantage[candidate] = math.fsum(score - usual[sample] for sample, score in own.items()) / len(own)
-        return sorted(self.alive, key=lambda c: (-round(advantage[c], 12), c != self.space.start, c))
+    def _deepen(self, count: int) -> None:
+        """Sets how many samples survivors are brought to when there are so many of them."""
+        self._goal = max(1.0, self._goal + self._step(count))
+        self._depth = min(self.space.samples, int(self._goal + 1e-9))
 
-    def _step(self) -> float:
-        """By how many samples each survivor goes on in the next stage."""
+    def _enqueue(self, before: int) -> None:
+        """Queues what survivors lack of this stage; all of the stages before they have."""
+        new = self.order[before : self._depth]
+        self._queue = [Cell(c, sample) for c in self.alive for sample in self.table.free_samples(c, new)]
+
+    def _step(self, count: int) -> float:
+        """By how many samples each of `count` survivors goes on in the next stage."""
         raise NotImplementedError
 
-    def _keep(self) -> int:
-        """How many of the survivors go on."""
+    def _keep(self, count: int) -> int:
+        """How many of `count` survivors go on."""
         raise NotImplementedError
-
-    @property
-    def _payable(self) -> int:
-        """What is left of the budget when all survivors have reached the depth of this stage."""
-        samples = self.order[: self._depth]
-        behind = sum(len(self.table.free_samples(candidate, samples)) for candidate in self.alive)
-        return max(0, self._left - behind)
 
     def tell(self, results: Sequence[Result]) -> None:
         self.space.check(results)
         back = [self.table.tell(result) for result in results]
+        self._advantages.enter(results)
         if any(back):
-            self._left += sum(back)
+            self.left += sum(back)
             self._queue += [result.cell for result, count in zip(results, back, strict=True) if count > 0]
             self._tidy()
 
@@ -112,6 +99,7 @@ class StageSelector:
         self.space.check(results)
         for result in results:
             self.table.record(result)
+        self._advantages.enter(results)
         self._tidy()
 
     def _tidy(self) -> None:
@@ -137,12 +125,12 @@ class StageSelector:
 
     def ranking(self) -> list[Recommendation]:
         """Survivors by their advantage, then the others, the last to leave first."""
-        return [self.table.estimate(candidate) for candidate in self._tried()]
+        tried = sorted(self._tried(), key=lambda candidate: not self.space.feasible(candidate))
+        return [self.table.estimate(candidate) for candidate in tried]
 
-    def _tried(self) -> list[Candidate]:
-        order = dict.fromkeys([*self._ranked(), *self._rejected, *self.table.scores])
-        tried = [candidate for candidate in order if candidate in self.table.scores]
-        return sorted(tried, key=lambda candidate: not self.space.feasible(candidate))
+    def _tried(self) -> Iterator[Candidate]:
+        every = chain(self._advantages.ranked(self.alive), reversed(self._rejected), self.table.scores)
+        return (candidate for candidate in dict.fromkeys(every) if candidate in self.table.scores)
 
     def recommend(self) -> Recommendation:
         best = next(filter(self.space.feasible, self._tried()), self.space.start)

@@ -10,9 +10,9 @@ from rollouts.prompt_optimization.selection.stages import StageSelector
 class SuccessiveHalvingSelector(StageSelector):
     """Every stage has the same share of the budget, and the worse half of the field leaves after it."""
 
-    def _step(self) -> float:
-        k = max(1, len(self.alive))
-        return self._payable / k / max(1, math.ceil(math.log2(k)))
+    def _step(self, count: int) -> float:
+        k = max(1, count)
+        return self.left / k / max(1, math.ceil(math.log2(k)))
 
-    def _keep(self) -> int:
-        return math.ceil(len(self.alive) / 2)
+    def _keep(self, count: int) -> int:
+        return math.ceil(count / 2)
