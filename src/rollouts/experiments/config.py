@@ -57,7 +57,7 @@ class MiproTable(Table):
         None, "Most demonstrations taken from labelled rows.", shown="`num_demos`", ge=0
     )
     num_demo_sets: int = setting(
-        32, "Demonstration sets drawn at the start, beside none and your own.", aliases=("max_demo_sets",), ge=1
+        32, "Demonstration sets to choose from, beside none and your own.", aliases=("max_demo_sets",), ge=1
     )
     bootstrap_threshold: float = setting(
         1.0,
@@ -83,10 +83,7 @@ class MiproTable(Table):
     optimize_instructions: bool = setting(True, "Search over instructions.")
     optimize_demos: bool | None = setting(None, "Search over demonstrations.", shown="`true`, unless `num_demos` is 0")
     proposal_rounds: int = setting(
-        2,
-        "Times that instructions are proposed, each time an equal part of them; later rounds see what earlier ones "
-        "scored, and bring variations of the best demonstration sets.",
-        ge=1,
+        2, "Times that instructions are proposed; later rounds see what earlier ones scored.", ge=1
     )
     max_instruction_tokens: int = setting(600, "Most tokens of a proposed instruction; longer ones are rejected.", ge=1)
     selector: Literal["racing", "tpe", "successive_halving", "successive_rejects", "random"] = setting(

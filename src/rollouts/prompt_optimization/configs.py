@@ -20,10 +20,9 @@ class MIPROConfig:
 
     num_candidates: instructions to propose, the starting one not counted; num_trials: size of the search.
     max_bootstrapped_demos, max_labeled_demos: demonstrations per set, from successful runs and from the data set.
-    num_demo_sets: demonstration sets drawn at the start, the empty and the user's own set not counted.
-    proposal_rounds: how often texts are proposed, each time an equal part of them; later rounds see what was tried and
-    its scores: texts are written in their light, and a quarter as many demonstration sets as at the start are added,
-    the best ones with half of the demonstrations exchanged.
+    num_demo_sets: demonstration sets to choose from, the empty and the user's own set not counted. proposal_rounds:
+    how often texts are proposed and sets are made; later rounds see what was tried and its scores: texts are written in
+    their light, and sets are the best ones with half of the demonstrations exchanged.
     minibatch_size: samples per trial; made smaller when the budget asks for it.
     selector: how candidates are chosen (`rollouts.prompt_optimization.selection`). "tpe" and "random" make `num_trials`
     trials and a race of the leaders at the end; "racing", "successive_halving" and "successive_rejects" spend at most

@@ -51,7 +51,7 @@ _TOGETHER = 4
 _LEADERS_SHARE = 0.25
 """Of a race among many candidates: for its leaders afterwards, who may have few rows each."""
 _LEAST_ROUNDS = 6
-_VARIED, _VARIANTS = 4, 4
+_VARIED = 4
 _FILLER = 9
 """Priority of certain work that nothing waits for: it fills slots that would be idle."""
 
@@ -77,8 +77,9 @@ async def mipro(
 
     study.enter("bootstrap")
     baseline = study.spawn(study.evaluate(cells_of(start, data.val[: plan.baseline]), phase="baseline"))
+    first_sets = replace(config, num_demo_sets=-(-config.num_demo_sets // config.proposal_rounds))
     (demo_sets, attempted), texts = await asyncio.gather(
-        study.spawn(demo_sets_of(study, start, data.train[: plan.bootstrap], data.train, config)),
+        study.spawn(demo_sets_of(study, start, data.train[: plan.bootstrap], data.train, first_sets)),
         study.spawn(_texts(targets, proposers if plan.searched else (), config)),
     )
 
@@ -197,9 +198,8 @@ def _variants(
     tried: Mapping[int, Sequence[int]],
     number: int,
 ) -> dict[int, list[DemoSet]]:
-    """More demonstration sets: the best ones so far, each with half of it exchanged. There are few of these beside the
-    sets that all are drawn anew: what a set is worth differs so much that a good one has to be met before it can be
-    varied."""
+    """More demonstration sets: the best ones so far, each with half of it exchanged. The first round made its share of
+    all sets; later rounds divide the rest."""
     if not config.optimize_demos:
         return {}
     rng = random.Random(f"rollouts-variants-{config.seed}-{number}")
@@ -208,7 +208,7 @@ def _variants(
         entries = [entry for level in levels if (entry := space.demo_set(factor, level)) and entry.examples]
         known = {entry.examples for entry in space.factors[factor].levels if isinstance(entry, DemoSet)}
         made = out[factor] = []
-        for turn in range(-(-config.num_demo_sets // _VARIANTS) if entries else 0):
+        for turn in range(config.num_demo_sets // config.proposal_rounds if entries else 0):
             best = entries[:_VARIED][turn % min(_VARIED, len(entries))]
             entry = varied(best, pools[space.factors[factor].module], rng)
             if entry is not None and entry.examples not in known:
