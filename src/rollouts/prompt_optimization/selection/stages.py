@@ -10,7 +10,8 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from rollouts.prompt_optimization.selection.advantage import Advantages
+import numpy as np
+
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
 from rollouts.prompt_optimization.selection.draws import draw_candidates
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
@@ -25,26 +26,25 @@ class StageSelector:
     def __init__(self, space: Space, settings: SelectorSettings) -> None:
         self.space, self.settings = space, settings
         self.table = ScoreTable(space, settings.low, settings.high)
-        self._advantages = Advantages(space.samples, first=space.start)
         self.rng = random.Random(f"rollouts-selector-{settings.seed}")
         self.order = self.table.classes.in_turn(self.rng.sample(range(space.samples), space.samples))
         self.alive = draw_candidates(space, max(2, settings.cells // ARM_COST), self.rng)
         self._rejected: list[Candidate] = []
-        self.left = settings.cells
+        self._left = settings.cells
         self._goal, self._depth = 0.0, 0
         self._queue: list[Cell] = []
         self._deepen(len(self.alive))
         self._enqueue(0)
 
     def ask(self, n: int) -> list[Cell]:
-        if min(n, self.left) <= 0:
+        if min(n, self._left) <= 0:
             return []
         self._drop_infeasible()
         while not self._queue and not self.table.open and self._next_stage():
             pass
-        cells = self._queue[: min(n, self.left)]
+        cells = self._queue[: min(n, self._left)]
         del self._queue[: len(cells)]
-        self.left -= len(cells)
+        self._left -= len(cells)
         for cell in cells:
             self.table.take(cell)
         return cells
@@ -59,7 +59,7 @@ class StageSelector:
         """Lets the worst leave until there are new samples for the others; False when nothing more can be found out."""
         if not self.alive or self._depth >= self.space.samples:
             return False
-        ranked, count, before = self._advantages.ranked(self.alive), len(self.alive), self._depth
+        ranked, count, before = self._ranked(), len(self.alive), self._depth
         while self._depth == before:
             count = self._keep(count) if count > 1 else 1
             self._deepen(count)
@@ -67,6 +67,11 @@ class StageSelector:
         self._rejected += reversed(lost)
         self._enqueue(before)
         return True
+
+    def _ranked(self) -> list[Candidate]:
+        """Survivors by their advantage over each other; among equals the start goes first."""
+        field = sorted(self.alive, key=lambda candidate: (candidate != self.space.start, candidate))
+        return [field[n] for n in np.argsort(-self.table.advantages(field), kind="stable")]
 
     def _deepen(self, count: int) -> None:
         """Sets how many samples survivors are brought to when there are so many of them."""
@@ -89,9 +94,8 @@ class StageSelector:
     def tell(self, results: Sequence[Result]) -> None:
         self.space.check(results)
         back = [self.table.tell(result) for result in results]
-        self._advantages.enter(results)
         if any(back):
-            self.left += sum(back)
+            self._left += sum(back)
             self._queue += [result.cell for result, count in zip(results, back, strict=True) if count > 0]
             self._tidy()
 
@@ -99,7 +103,6 @@ class StageSelector:
         self.space.check(results)
         for result in results:
             self.table.record(result)
-        self._advantages.enter(results)
         self._tidy()
 
     def _tidy(self) -> None:
@@ -129,7 +132,7 @@ class StageSelector:
         return [self.table.estimate(candidate) for candidate in tried]
 
     def _tried(self) -> Iterator[Candidate]:
-        every = chain(self._advantages.ranked(self.alive), reversed(self._rejected), self.table.scores)
+        every = chain(self._ranked(), reversed(self._rejected), self.table.scores)
         return (candidate for candidate in dict.fromkeys(every) if candidate in self.table.scores)
 
     def recommend(self) -> Recommendation:

@@ -12,7 +12,7 @@ class SuccessiveHalvingSelector(StageSelector):
 
     def _step(self, count: int) -> float:
         k = max(1, count)
-        return self.left / k / max(1, math.ceil(math.log2(k)))
+        return self._left / k / max(1, math.ceil(math.log2(k)))
 
     def _keep(self, count: int) -> int:
         return math.ceil(count / 2)

@@ -14,10 +14,10 @@ class SuccessiveRejectsSelector(StageSelector):
 
     def _step(self, count: int) -> float:
         if count < 2:
-            return self.left
+            return self._left
         first = not self._depth
         weights = (1 if first else 1 / (count + 1)) + _harmonic(count) - _harmonic(2)
-        unit = self.left / weights
+        unit = self._left / weights
         return unit / count if first else unit / count / (count + 1)
 
     def _keep(self, count: int) -> int:

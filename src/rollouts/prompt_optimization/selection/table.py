@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from statistics import NormalDist
 
+import numpy as np
+
 from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
+from rollouts.prompt_optimization.selection.cells import Floats
 from rollouts.prompt_optimization.selection.classes import Classes
 
 _PRIOR_SCORES = 4.0
@@ -94,6 +98,18 @@ class ScoreTable:
         low, high = interval(mean, variance, n, self.space.samples, self.low, self.high)
         low, high = min(low, estimate), max(high, estimate)
         return Recommendation(candidate=candidate, estimate=estimate, mean=mean, low=low, high=high, n=n)
+
+    def advantages(self, candidates: Sequence[Candidate]) -> Floats:
+        """The mean advantage of each over all of them on the same samples, so that a failed cell or a late arrival does
+        not change what a candidate is compared with; minus infinity for one without a score."""
+        scores = [self.scores.get(candidate, {}) for candidate in candidates]
+        counts = np.array([len(own) for own in scores], dtype=np.int64)
+        samples = np.fromiter(chain.from_iterable(scores), dtype=np.int64)
+        values = np.fromiter(chain.from_iterable(own.values() for own in scores), dtype=np.float64)
+        usual = np.bincount(samples, values) / np.maximum(1, np.bincount(samples))
+        ahead = np.bincount(np.repeat(np.arange(len(scores)), counts), values - usual[samples], minlength=len(scores))
+        means: Floats = np.where(counts > 0, np.round(ahead / np.maximum(1, counts), 12), -np.inf)
+        return means
 
     def ranking(self) -> list[Recommendation]:
         """Tried candidates, the allowed ones first, by estimate; ties go to the start, then to the one with more
