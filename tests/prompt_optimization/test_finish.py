@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from statistics import mean
 from typing import Any
 
 import pytest
 
 from rollouts.budget import Budget
-from rollouts.dtypes import Endpoint
+from rollouts.dtypes import Endpoint, Price
 from rollouts.evaluation import Task
-from rollouts.prompt_optimization import MIPROConfig, Study, StudyOptions, finish, open_study
+from rollouts.evaluation.metrics import exact_match
+from rollouts.prompt_optimization import (
+    GEPAConfig,
+    MIPROConfig,
+    RMIPROConfig,
+    Study,
+    StudyOptions,
+    finish,
+    open_study,
+    run_gepa,
+    run_mipro,
+    run_rmipro,
+)
 
-from .worlds import START, World, splits
+from .worlds import ENDPOINT, START, World, splits
 
 FULL = MIPROConfig(num_trials=25, num_candidates=12, max_labeled_demos=16, minibatch_size=15)
 
@@ -46,6 +59,27 @@ async def test_a_price_that_nobody_knows_is_no_price_of_nothing(
     await study.close("done")
     told = [f"the price of openai/{model} is not known: its calls count as $0"] if said else []
     assert study.remarks == ["of the data", *told]
+
+
+SEARCHES: dict[str, tuple[Any, Any]] = {
+    "mipro": (run_mipro, MIPROConfig(num_candidates=10, num_demo_sets=8, max_labeled_demos=16)),
+    "gepa": (run_gepa, GEPAConfig(optimize_demos=True, max_labeled_demos=16)),
+    "rmipro": (run_rmipro, RMIPROConfig(num_candidates=4, max_labeled_demos=16)),
+}
+
+
+@pytest.mark.parametrize("usd", ["0.05", "0.1"])
+@pytest.mark.parametrize("method", SEARCHES)
+async def test_a_cap_on_money_pays_for_the_final_check(method: str, usd: str) -> None:
+    """Demonstrations make a prompt ten times as long as the start; no search may take what the check needs."""
+    run, config = SEARCHES[method]
+    world = World(price=Price(input=Decimal(1), output=Decimal(4)))
+    options = world.options(budget=Budget(max_cost_usd=Decimal(usd)))
+    result = await run(START, config, splits(), ENDPOINT, ENDPOINT, exact_match(), options=options)
+    (plan,) = world.of("plan")
+    assert len(result.test.baseline) == plan["test"] >= 20
+    assert len(result.test.best) >= 0.95 * plan["test"]
+    assert result.best_template.few_shot_examples, "long prompts were tried"
 
 
 async def test_a_final_check_that_did_not_run_is_not_told_as_one_of_no_samples() -> None:

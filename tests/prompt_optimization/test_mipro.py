@@ -19,7 +19,7 @@ from rollouts.budget import Budget, Constraints
 from rollouts.dtypes import FewShotExample, Price, PromptTemplate, Request, Response
 from rollouts.errors import AuthenticationFailed, ConfigError, DataError, ProviderUnavailable, TooManyFailures
 from rollouts.prompt_optimization import MIPROConfig, Splits, Study, run_mipro
-from rollouts.prompt_optimization.selection import Result
+from rollouts.prompt_optimization.selection import SELECTORS, Result
 from rollouts.prompt_optimization.selection.racing import RacingSelector
 from rollouts.store import MemoryStore, open_store
 from rollouts.testing import FakeClock, SimulatedLLM
@@ -438,6 +438,19 @@ async def test_a_selector_that_knows_enough_gets_the_candidates_to_come_before_i
     else:
         assert not world.of("proposals")
         assert result.stop_reason == "content"
+
+
+@pytest.mark.parametrize("selector", sorted(SELECTORS))
+async def test_candidates_to_come_join_when_all_that_there_are_ran_on_all_samples(selector: str) -> None:
+    world = World()
+    config = replace(FULL, selector=selector, num_candidates=6, optimize_demos=False, full_eval_every=0)
+    result = await world.run(config, data=splits(val=12))
+    (plan,) = world.of("plan")
+    assert len(result.history) < plan["trials"]
+    assert sum(event["added"] for event in world.of("proposals")) > 0
+    later = {template.digest for template in result.final_population}
+    assert len(later) > 4, "the start, the three texts of the first round, and later ones"
+    assert "nothing was left to try" in result.stop_reason
 
 
 async def test_calls_with_the_same_prompt_follow_each_other() -> None:

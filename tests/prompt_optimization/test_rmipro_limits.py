@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 import pytest
 
-from rollouts.budget import Budget
+from rollouts.budget import Budget, Constraints
+from rollouts.dtypes import Request, Response
+from rollouts.evaluation.metrics import exact_match
 from rollouts.prompt_optimization import OptimizationResult, RMIPROConfig, StudyOptions, run_rmipro
 from rollouts.prompt_optimization.scheduling import SCHEDULERS
+from rollouts.testing import FakeClock
+from rollouts.testing.latency import log_normal
 
 from .limits_world import WRITER, Book, RandomWorld, right
+from .worlds import ENDPOINT, START, World, splits
 
 A_HAIR = 1e-6
 
@@ -101,3 +107,29 @@ def test_no_cap_is_broken_and_what_ships_keeps_its_latency(first: int) -> None:
     assert sum(run.dropped for run in limited) >= 10
     assert sum(run.shipped for run in limited) >= 2
     assert sum(run.broke for run in limited) <= 0.05 * len(limited)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_others_with_the_same_parts_show_bars_a_candidate_too(seed: int) -> None:
+    """Demonstrations make calls slower, so many programs are barred before their own rollouts tell anything."""
+    clock = FakeClock(auto=True)
+    world = World(seed=seed, clock=clock)
+    llm, law = world.llm, log_normal(1.0, 0.4)
+    answer = llm.complete
+
+    async def slow(request: Request) -> Response:
+        seconds = 0.0
+        if request.phase != "propose":
+            words = sum(len(str(message.content).split()) for message in request.messages)
+            seconds = law(Random(request.key()).random()) * (0.5 + words / 200)
+        await clock.sleep(seconds)
+        return replace(await answer(request), latency_s=seconds)
+
+    llm.complete = slow  # type: ignore[method-assign]
+    options = world.options(budget=Budget(max_rollouts=900), constraints=Constraints(max_p95_latency_s=1.5))
+    config = RMIPROConfig(max_labeled_demos=8, seed=seed)
+    result = await run_rmipro(START, config, splits(), ENDPOINT, ENDPOINT, exact_match(), options=options)
+    told = [tuple(event["broken"]) for event in world.of("infeasible")]
+    assert told
+    assert all(told), "each with its reason"
+    assert result.verdict is not None

@@ -524,6 +524,12 @@ def test_ten_thousand_candidates_and_more(name: str, levels: tuple[int, ...]) ->
 
 
 @every
+@pytest.mark.parametrize("seed", [-1, 2**32, 20260101123456])
+def test_any_number_is_a_seed(name: str, seed: int) -> None:
+    assert play(selector(name, space(3, 3), seed=seed, trials=4), lambda c, s: 1.0).cells
+
+
+@every
 def test_a_seed_decides_everything(name: str) -> None:
     def run(seed: int) -> list[Cell]:
         return play(selector(name, space(5, 5), seed=seed, trials=20), coin(8, factor_chance(8, (5, 5)))).cells

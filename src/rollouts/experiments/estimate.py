@@ -16,11 +16,12 @@ from rollouts.llm.tokens import estimate as tokens_of
 from rollouts.llm.tokens import upper_bound
 from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig
 from rollouts.prompt_optimization.demos import example_of
-from rollouts.prompt_optimization.mipro import planned
-from rollouts.prompt_optimization.plan import Plan, affordable, make_gepa_plan
+from rollouts.prompt_optimization.gepa import planned as gepa_plan
+from rollouts.prompt_optimization.mipro import planned as mipro_plan
+from rollouts.prompt_optimization.plan import Plan
 from rollouts.prompt_optimization.rmipro import rmipro_plan
 from rollouts.prompt_optimization.study import DEFAULT_SLOTS
-from rollouts.prompt_optimization.usual import usual_rollout
+from rollouts.prompt_optimization.usual import usual_candidate, usual_rollout
 from rollouts.prompt_optimization.workshop import SHOWN
 
 _USUAL_DEMOS = 0.5
@@ -102,15 +103,15 @@ def estimate(job: Job) -> Estimate:
 def plan_of(job: Job) -> Plan:
     """The plan that a run makes which finds nothing in the store."""
     config, data, budget = job.settings, job.data, job.options.budget
+    usual = partial(_usual_rollout, job)
     if isinstance(config, GEPAConfig):
-        payable = affordable(budget, _usual_rollout(job, job.start), config.generations * _texts(job))
-        return make_gepa_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=payable)
+        return gepa_plan(config, data, job.start, budget, usual=usual, texts=_texts(job))
     if isinstance(config, RMIPROConfig):
         alone = {name: replace(job.start, modules={name: template}) for name, template in job.start.modules.items()}
-        usual = {name: _usual_rollout(job, program) for name, program in alone.items()}
-        return rmipro_plan(job.options, config, data, usual)
+        changed = usual(usual_candidate(job.start, data.train, config))
+        return rmipro_plan(job.options, config, data, {name: usual(one) for name, one in alone.items()}, changed)
     slots = job.options.slots or DEFAULT_SLOTS
-    return planned(config, data, job.start, budget, slots=slots, usual=partial(_usual_rollout, job), texts=_texts(job))
+    return mipro_plan(config, data, job.start, budget, slots=slots, usual=usual, texts=_texts(job))
 
 
 def _texts(job: Job) -> int:

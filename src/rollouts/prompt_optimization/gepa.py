@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rollouts.budget import Budget, Spend
 from rollouts.dtypes import Endpoint, EnvironmentFactory, Program, PromptTemplate, Sample, ScoreFn
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.bootstrap import demo_sets_of
@@ -23,7 +24,7 @@ from rollouts.prompt_optimization.objectives import with_objectives
 from rollouts.prompt_optimization.offspring import Outcome, with_text
 from rollouts.prompt_optimization.opening import closing, open_study
 from rollouts.prompt_optimization.operations import crossover_templates, mutate_template, select_elites
-from rollouts.prompt_optimization.plan import Plan, affordable, make_gepa_plan
+from rollouts.prompt_optimization.plan import Plan, make_gepa_plan, paid_plan
 from rollouts.prompt_optimization.pool import Member, Pool
 from rollouts.prompt_optimization.prepared import prepared
 from rollouts.prompt_optimization.proposers import RuleProposer
@@ -36,6 +37,7 @@ from rollouts.prompt_optimization.splits import Splits
 from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of
 from rollouts.prompt_optimization.targets import Target, targets_of
 from rollouts.prompt_optimization.types import GenerationStats, OptimizationResult, ScoredProgram
+from rollouts.prompt_optimization.usual import halfway, usual_candidate
 
 __all__ = ["crossover_templates", "gepa", "mutate_template", "run_gepa", "select_elites"]
 
@@ -48,10 +50,14 @@ async def gepa(
 ) -> OptimizationResult:
     """Improves `start` on `data` within the study's budget and returns the best program with a verdict."""
     targets = targets_of(study, start, data.train, config)
-    rollouts = affordable(
-        study.options.budget, study.usual_rollout(start, data.train[-1]), config.generations * len(targets)
+    plan = planned(
+        config,
+        data,
+        start,
+        study.options.budget,
+        usual=lambda program: study.usual_rollout(program, data.train[-1]),
+        texts=len(targets),
     )
-    plan = make_gepa_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=rollouts)
     data = data.cut(val=plan.val, test=plan.test)
     study.emit("plan", **plan.to_json())
 
@@ -92,6 +98,28 @@ async def gepa(
     population = [space.scored(entry.candidate, entry.mean, entry.n) for entry in selector.ranking()]
     population, front = with_objectives(study, population, data.val, config.objective)
     return result_of(study, start, population, winner, history, checked, val=data.val, front=front)
+
+
+def planned(
+    config: GEPAConfig,
+    data: Splits,
+    start: Program,
+    budget: Budget,
+    *,
+    usual: Callable[[Program], Spend],
+    texts: int,
+) -> Plan:
+    """The plan of a run from `start` under `budget`, which rewrites so many `texts`; `usual` tells what a rollout of a
+    program takes."""
+    first = usual(start)
+    sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+    return paid_plan(
+        budget,
+        lambda rollouts: make_gepa_plan(config, **sizes, rollouts=rollouts),
+        first,
+        halfway(first, usual(usual_candidate(start, data.train, config))),
+        config.generations * texts,
+    )
 
 
 def _ended(

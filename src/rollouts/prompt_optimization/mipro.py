@@ -20,13 +20,12 @@ from rollouts.dtypes import (
     EnvironmentFactory,
     Program,
     PromptTemplate,
-    Sample,
     ScoreFn,
 )
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.bootstrap import bootstrap_demos, demo_sets_of
 from rollouts.prompt_optimization.configs import MIPROConfig
-from rollouts.prompt_optimization.demos import Answers, DemoSet, demo_pool, example_of, varied
+from rollouts.prompt_optimization.demos import Answers, DemoSet, demo_pool, varied
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
 from rollouts.prompt_optimization.objectives import with_objectives
 from rollouts.prompt_optimization.opening import closing, open_study, running
@@ -42,6 +41,7 @@ from rollouts.prompt_optimization.splits import Splits
 from rollouts.prompt_optimization.study import Study, StudyOptions, cells_of
 from rollouts.prompt_optimization.targets import Target, targets_of
 from rollouts.prompt_optimization.types import OptimizationResult
+from rollouts.prompt_optimization.usual import usual_candidate
 
 __all__ = ["bootstrap_demos", "mipro", "propose_instructions", "run_mipro"]
 
@@ -143,20 +143,6 @@ def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: i
         return plan
     leaders = int(plan.searched * _LEADERS_SHARE) if config.selector == "racing" else 0
     return plan.in_rounds(max(_TOGETHER, min(slots // 2, (plan.searched - leaders) // _LEAST_ROUNDS)), leaders=leaders)
-
-
-def usual_candidate(start: Program, train: Sequence[Sample], config: MIPROConfig) -> Program:
-    """What a rollout of the search usually runs: the start with as many demonstrations as a set may have, labelled rows
-    in the place of answers. The start itself where values are made inside the program."""
-    if not config.optimize_demos:
-        return start
-    rows = [sample for sample in train if sample.ground_truth is not None and start.filled_by(sample)]
-    if not rows:
-        return start
-    (name,) = start.modules
-    most = max(config.max_labeled_demos, config.max_bootstrapped_demos)
-    demos = tuple(example_of(start.template, sample) for sample in rows[:most])
-    return start.with_modules({name: start.template.replace(few_shot_examples=demos)}) if demos else start
 
 
 def selector_settings(config: MIPROConfig, plan: Plan) -> SelectorSettings:

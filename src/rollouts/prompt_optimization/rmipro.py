@@ -28,7 +28,7 @@ from rollouts.prompt_optimization.gepa import default_reflector
 from rollouts.prompt_optimization.mipro import default_proposers
 from rollouts.prompt_optimization.module_limits import check_limits, usual_by_module
 from rollouts.prompt_optimization.opening import closing, open_study
-from rollouts.prompt_optimization.plan import Plan, affordable, make_plan
+from rollouts.prompt_optimization.plan import Plan, affordable, make_plan, paid_plan
 from rollouts.prompt_optimization.prepared import prepared
 from rollouts.prompt_optimization.rmipro_config import RMIPROConfig
 from rollouts.prompt_optimization.scheduling import Swaps, make_scheduler
@@ -43,6 +43,7 @@ from rollouts.prompt_optimization.swap_costs import Costs
 from rollouts.prompt_optimization.swap_search import SwapSearch, without_finals
 from rollouts.prompt_optimization.targets import targets_of
 from rollouts.prompt_optimization.types import OptimizationResult, ScoredProgram
+from rollouts.prompt_optimization.usual import halfway, usual_candidate
 from rollouts.prompt_optimization.workshop import Workshop, Writers
 
 __all__ = ["RMIPROConfig", "rmipro", "run_rmipro"]
@@ -58,7 +59,8 @@ async def rmipro(
     usual = usual_by_module(study, start, data.train[-1])
     remarks = check_limits(study, start, data.train[-1], usual)
     targets = targets_of(study, start, data.train, config) if config.optimize_instructions else []
-    plan = rmipro_plan(study.options, config, data, usual)
+    changed = study.usual_rollout(usual_candidate(start, data.train, config), data.train[-1])
+    plan = rmipro_plan(study.options, config, data, usual, changed)
     data = data.cut(val=plan.val, test=plan.test)
     study.emit("plan", **plan.to_json())
 
@@ -98,23 +100,24 @@ async def rmipro(
     return _explained(result, config, search, remarks)
 
 
-def rmipro_plan(options: StudyOptions, config: RMIPROConfig, data: Splits, usual: Mapping[str, Spend]) -> Plan:
-    """How the rollouts that all budgets pay for are divided; `usual` as in `usual_by_module`."""
+def rmipro_plan(
+    options: StudyOptions, config: RMIPROConfig, data: Splits, usual: Mapping[str, Spend], changed: Spend
+) -> Plan:
+    """How the rollouts that all budgets pay for are divided; `usual` as in `usual_by_module`, `changed` is what a
+    rollout of a candidate with demonstrations takes."""
     texts = config.num_candidates * len(usual) * len(config.optimize) if config.optimize_instructions else 0
     rollout = Spend(rollouts=1)
     for spend in usual.values():
         rollout = rollout + replace(spend, rollouts=0)
-    counts = [affordable(options.budget, rollout, min(texts, _cheap(options, rollout)))]
-    counts += [affordable(budget, usual[name], 0) for name, budget in options.module_budgets.items()]
-    known = [count for count in counts if count is not None]
-    plan = make_plan(
-        config,
-        train=len(data.train),
-        val=len(data.val),
-        test=len(data.test),
-        rollouts=min(known) if known else None,
-    )
-    return without_finals(plan, _FINAL_SHARE)
+    modules = [affordable(budget, usual[name], 0) for name, budget in options.module_budgets.items()]
+    sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+
+    def plan_of(rollouts: int | None) -> Plan:
+        known = [count for count in (rollouts, *modules) if count is not None]
+        return without_finals(make_plan(config, **sizes, rollouts=min(known, default=None)), _FINAL_SHARE)
+
+    mean = halfway(rollout, changed)
+    return paid_plan(options.budget, plan_of, rollout, mean, min(texts, _cheap(options, mean)))
 
 
 def _cheap(options: StudyOptions, rollout: Spend) -> int:

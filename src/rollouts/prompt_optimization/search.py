@@ -31,7 +31,8 @@ class Reproposal:
 
     Each round starts at a fixed trial. Demonstration sets (`vary`: factor -> its levels, best first, and the number of
     the round) join at once, texts (`propose`) at a fixed later trial, so that decisions depend on no clock. A selector
-    that knows enough of the candidates that there are gets the next ones before it stops; not when one is at `target`.
+    that knows enough of the candidates that there are, or has run all of them on all samples, gets the next ones before
+    it stops; not when one is at `target`.
     """
 
     rounds: int
@@ -44,20 +45,38 @@ class Reproposal:
 
     async def step(self, told: int, study: Study, selector: Selector, space: ProgramSpace) -> None:
         """Called after every told trial."""
-        content = self._content(study, selector)
+        if self._content(study, selector):
+            await self.at_once(study, selector, space)
+            return
         join = self.trials * (2 * self._started) // (2 * self.rounds + 1) if self.rounds else 0
-        if content or told >= join:
+        if told >= join:
             await self._join(study, selector, space)
         begin = self.trials * (2 * self._started + 1) // (2 * self.rounds + 1)
-        if self._task is None and self._started < self.rounds and (content or begin <= told < self.trials - 1):
-            self._started += 1
-            for factor, sets in self.vary(tried_demos(selector, space), self._started).items():
-                for entry in sets:
-                    space.add(factor, entry)
-                    selector.add_level(factor)
-            self._task = study.spawn(self.propose(tried_texts(selector, space), self._started))
-            if content:
-                await self._join(study, selector, space)
+        if self._task is None and begin <= told < self.trials - 1:
+            self._start(study, selector, space)
+
+    async def at_once(self, study: Study, selector: Selector, space: ProgramSpace) -> bool:
+        """Lets the candidates join that are under way, and those of the next round; whether there were any. None do
+        when the search is over."""
+        if study.stopping or study.search_ended is not None:
+            return False
+        waiting = self._task is not None
+        await self._join(study, selector, space)
+        started = self._start(study, selector, space)
+        await self._join(study, selector, space)
+        return waiting or started
+
+    def _start(self, study: Study, selector: Selector, space: ProgramSpace) -> bool:
+        """Starts the next round, if there is one; its demonstration sets join."""
+        if self._started >= self.rounds:
+            return False
+        self._started += 1
+        for factor, sets in self.vary(tried_demos(selector, space), self._started).items():
+            for entry in sets:
+                space.add(factor, entry)
+                selector.add_level(factor)
+        self._task = study.spawn(self.propose(tried_texts(selector, space), self._started))
+        return True
 
     async def _join(self, study: Study, selector: Selector, space: ProgramSpace) -> None:
         if self._task is None:
@@ -117,6 +136,8 @@ def tell_infeasible(study: Study, program: Program, broken: Sequence[str], **kno
     study.emit("infeasible", program=program.digest, broken=list(broken), phase=study.phase, **known)
 
 
+_KEPT = "the rest of the budget is kept for validation and the final check"
+_ALL_TRIED = "nothing was left to try: all candidates ran on all validation samples"
 _NOTHING_FITS = "not one more rollout fits in what is left of the budget"
 _SETTLING_S = 0.05
 """How long to wait where calls under way hold back what the next round needs."""
@@ -155,7 +176,9 @@ async def search(
             rounds.append((cells, study.spawn(study.evaluate(pairs_of(space, val, cells), phase="search"))))
             waiting += len(cells)
         if not rounds:
-            break
+            if short or len(history) >= plan.trials - 1 or not await reproposal.at_once(study, selector, space):
+                break
+            continue
         if not history:
             await _record_start(study, selector, space, baseline, plan.baseline)
         cells, running = rounds.popleft()
@@ -168,11 +191,16 @@ async def search(
                 study.search_ended = study.search_ended or _NOTHING_FITS
                 break
             await asyncio.sleep(_SETTLING_S)
-    if study.search_ended is None and (not plan.trials or (short and len(history) < plan.trials)):
-        study.search_ended = "the rest of the budget is kept for validation and the final check"
+    _say_why(study, plan, len(history), short)
     if not history:
         await _record_start(study, selector, space, baseline, plan.baseline)
     return history
+
+
+def _say_why(study: Study, plan: Plan, trials: int, short: bool) -> None:
+    """Tells the study why a search ended before its last trial."""
+    if study.search_ended is None and trials < max(1, plan.trials):
+        study.search_ended = _KEPT if short or not plan.trials else _ALL_TRIED
 
 
 def _tell(

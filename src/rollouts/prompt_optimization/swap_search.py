@@ -26,6 +26,7 @@ from rollouts.prompt_optimization.workshop import Workshop
 
 _ENOUGH = 20
 _TELLING = 8
+_PRESUMED = ("other programs with the same parts break a limit",)
 
 
 class SwapSearch:
@@ -164,8 +165,9 @@ class SwapSearch:
             program = self._workshop.program(trial.program)
             if not self._study.keeps(program):
                 self._swaps.bar(trial.module, trial.candidate)
-                broken = list(self._study.violations.infeasible[program.digest])
-                self._study.emit("infeasible", **self._workshop.describe(trial.module, trial.candidate), broken=broken)
+                broken = self._study.violations.infeasible.get(program.digest, _PRESUMED)
+                known = self._workshop.describe(trial.module, trial.candidate)
+                self._study.emit("infeasible", **known, broken=list(broken))
 
     # ── after a round ──
 

@@ -1,14 +1,49 @@
-"""What a rollout usually takes, told before the first one."""
+"""What a rollout usually runs and takes, told before the first one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from rollouts.budget import Spend
 from rollouts.dtypes import Program, Request, Sample, render
 from rollouts.evaluation import Task
+from rollouts.prompt_optimization.demos import example_of
 
 _ANSWER_FRAME, _MESSAGE_FRAME = 8, 5
+
+
+class DemoSettings(Protocol):
+    """How many demonstrations candidates may have."""
+
+    @property
+    def optimize_demos(self) -> bool: ...
+    @property
+    def max_bootstrapped_demos(self) -> int: ...
+    @property
+    def max_labeled_demos(self) -> int: ...
+
+
+def usual_candidate(start: Program, train: Sequence[Sample], config: DemoSettings) -> Program:
+    """What a rollout of the search usually runs: the start with as many demonstrations as a set may have, labelled rows
+    in the place of answers. The start itself where values are made inside the program."""
+    if not config.optimize_demos:
+        return start
+    rows = [sample for sample in train if sample.ground_truth is not None and start.filled_by(sample)]
+    if not rows:
+        return start
+    (name,) = start.modules
+    most = max(config.max_labeled_demos, config.max_bootstrapped_demos)
+    demos = tuple(example_of(start.template, sample) for sample in rows[:most])
+    return start.with_modules({name: start.template.replace(few_shot_examples=demos)}) if demos else start
+
+
+def halfway(start: Spend, candidate: Spend) -> Spend:
+    """Between a rollout of the start and one of `candidate`: what a search takes on the mean in which some candidates
+    have demonstrations and some have none."""
+    tokens, micros = (start.tokens + candidate.tokens) // 2, (start.micros + candidate.micros) // 2
+    return replace(candidate, tokens=tokens, micros=micros)
 
 
 def usual_rollout(

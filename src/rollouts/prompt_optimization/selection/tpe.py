@@ -34,7 +34,7 @@ class TPESelector(TrialSelector):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sampler = optuna.samplers.TPESampler(
-                seed=self.settings.seed, multivariate=True, n_startup_trials=0, constant_liar=True
+                seed=self.settings.seed & 0xFFFFFFFF, multivariate=True, n_startup_trials=0, constant_liar=True
             )
         return optuna.create_study(direction="maximize", sampler=sampler)
 
