@@ -377,6 +377,25 @@ def test_caps_of_the_command_line_hold_on(cli: Cli, provider: Provider) -> None:
     assert (caps["budget"], caps["max_calls"]) == (400, 500)
 
 
+@pytest.mark.parametrize("method", ["mipro", "gepa"])
+def test_larger_limits_of_a_done_run_pay_for_another_search_or_are_refused(
+    cli: Cli, provider: Provider, method: str
+) -> None:
+    provider()
+    options = ("optimize", cli.job, "--json", "--method", method)
+    first = cli(*options, "--budget", 80).json
+    run = first["run_id"]
+    if method == "mipro":  # it uses its budget up
+        answer = cli(*options, "--run", run, "--budget", 110)
+        assert answer.code == failures.USAGE
+        assert "start a new run" in answer.err
+    assert shown_run(cli, run)["summary"]["verdict"]["decision"] == first["verdict"]
+    larger = cli(*options, "--run", run, "--budget", 240).json
+    rows = [larger["test"][which]["n"] for which in ("baseline", "best")]
+    assert rows[0] == rows[1] >= first["test"]["best"]["n"]
+    assert larger["rollouts"]["done"] > 0
+
+
 def test_a_run_that_is_broken_off_later_keeps_its_verdict(
     cli: Cli, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,10 +2,11 @@
 
 from rollouts.budget.authorisation import Authorisation
 from rollouts.budget.ledger import Ledger, Reservation
-from rollouts.budget.limits import Budget, Constraints, Spend
+from rollouts.budget.limits import MICROS, Budget, Constraints, Spend
 from rollouts.budget.modules import ModuleAccount, check_module_budgets
 
 __all__ = [
+    "MICROS",
     "Authorisation",
     "Budget",
     "Constraints",

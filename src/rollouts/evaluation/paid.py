@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from rollouts.budget import Spend
 from rollouts.store.base import RolloutRow
@@ -15,23 +15,29 @@ class Paid:
     beside what the account has left. A key leaves when it is used.
     """
 
-    def __init__(self, rows: Iterable[RolloutRow] = ()) -> None:
-        self._keys: dict[str, Spend] = {}
-        self.left = Spend()
-        for row in rows:
-            if row.score is not None:
-                spend = self._keys[row.key] = Spend(
-                    micros=row.cost_micros,
-                    tokens=row.prompt_tokens + row.completion_tokens,
-                    calls=len(row.data.get("calls", ())) or 1,
-                    rollouts=1,
-                )
-                self.left = self.left + spend
+    def __init__(self, rows: Sequence[RolloutRow] = ()) -> None:
+        self._spends = {
+            row.key: Spend(
+                micros=row.cost_micros,
+                tokens=row.prompt_tokens + row.completion_tokens,
+                calls=len(row.data.get("calls", ())) or 1,
+                rollouts=1,
+            )
+            for row in rows
+            if row.score is not None
+        }
+        self._programs = {row.key: row.program for row in rows}
+        self.left = sum(self._spends.values(), start=Spend())
+
+    def only(self, program: str) -> None:
+        """Forgets the rollouts of all programs but the one with this digest."""
+        self._spends = {key: spend for key, spend in self._spends.items() if self._programs[key] == program}
+        self.left = sum(self._spends.values(), start=Spend())
 
     def use(self, key: str) -> Spend | None:
         """What the rollout took that was served from the store; None when this run did not pay for it, or it was
         served before."""
-        spend = self._keys.pop(key, None)
+        spend = self._spends.pop(key, None)
         if spend is not None:
             left = self.left
             self.left = Spend(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
-from rollouts.budget import Budget
+from rollouts.budget import MICROS, Budget, Spend
 from rollouts.errors import ConfigError, RunNotFound
 from rollouts.experiments.estimate import plan_of
 from rollouts.experiments.job import Job
@@ -73,9 +74,10 @@ def _check_limits(run: RunRow, job: Job, before: StudyOptions) -> None:
             "more, or start a new run"
         )
     past = replace(job, options=replace(now, budget=before.budget, module_budgets=before.module_budgets))
+    old, new = plan_of(past), plan_of(job)
     modules = [(now.module_budgets[name], before.module_budgets.get(name, Budget())) for name in now.module_budgets]
     if (
-        plan_of(job).total < plan_of(past).total
+        new.total < old.total
         or _below(_trials(job.config), _trials(run.config))
         or any(_below(getattr(own, cap), getattr(old, cap)) for own, old in modules for cap in _CAPS)
     ):
@@ -83,6 +85,25 @@ def _check_limits(run: RunRow, job: Job, before: StudyOptions) -> None:
             f"run {run.id} is done, and its limits are smaller now: a verdict from fewer rows would take the place of "
             "the one it has; put them back, or start a new run"
         )
+    rest = plan_of(replace(job, options=replace(now, budget=_rest(now.budget, run))))
+    if new != old and rest.total < old.total - old.of_start:
+        raise ConfigError(
+            f"run {run.id} is done, and what its limits leave now does not pay for another search as large as the one "
+            "it made; raise them further, or start a new run: in the same store, what is known costs nothing"
+        )
+
+
+def _rest(budget: Budget, run: RunRow) -> Budget:
+    """What a run that is done leaves of a budget."""
+    spent = Spend.from_json(run.authorised)
+    rest = {
+        f"max_{name}": max(0, cap - getattr(spent, name))
+        for name in ("tokens", "calls", "rollouts")
+        if (cap := getattr(budget, f"max_{name}")) is not None
+    }
+    if budget.max_micros is not None:
+        rest["max_cost_usd"] = Decimal(max(0, budget.max_micros - spent.micros)) / MICROS
+    return replace(budget, **rest)
 
 
 def _trials(config: Mapping[str, Any]) -> int | None:

@@ -59,7 +59,7 @@ async def gepa(
         texts=len(targets),
     )
     data = data.cut(val=plan.val, test=plan.test)
-    study.emit("plan", **plan.to_json())
+    study.follow(plan, start)
 
     study.enter("bootstrap")
     half = len(data.test) // 2

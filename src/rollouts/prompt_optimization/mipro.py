@@ -73,7 +73,7 @@ async def mipro(
     if plan.raced and study.violations.watching:
         plan = plan.with_look()
     data = data.cut(val=plan.val, test=plan.test)
-    study.emit("plan", **plan.to_json())
+    study.follow(plan, start)
 
     study.enter("bootstrap")
     baseline = study.spawn(study.evaluate(cells_of(start, data.val[: plan.baseline]), phase="baseline"))

@@ -11,11 +11,12 @@ from typing import Any
 from uuid import uuid4
 
 from rollouts.budget import Budget, Ledger, ModuleAccount, Spend
-from rollouts.dtypes import Endpoint
+from rollouts.dtypes import Endpoint, Request, Response
 from rollouts.errors import ConfigError
 from rollouts.evaluation import Evaluator, FailureLimit, Paid, Task
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.connect import CallContext, provider_for, wrap
+from rollouts.llm.keys import located
 from rollouts.llm.pricing import price_of
 from rollouts.prompt_optimization.study import DEFAULT_SLOTS, Study, StudyOptions, authorised_json
 from rollouts.prompt_optimization.types import OptimizationResult
@@ -56,8 +57,9 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
         )
         endpoints = (task.endpoint, *task.endpoints.values(), *others)
         providers, clients = _connect(endpoints, options, context)
+        own = {name: _located(endpoint, options) for name, endpoint in task.endpoints.items()}
         evaluator = Evaluator(
-            replace(task, constraints=options.constraints),
+            replace(task, endpoint=_located(task.endpoint, options), endpoints=own, constraints=options.constraints),
             clients,
             executor=options.executor(slots),
             ledger=ledger,
@@ -65,6 +67,7 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
             run_id=run.id,
             failure_limit=FailureLimit(options.max_failure_share),
             paid=_paid(store, run.id) if options.resume else None,
+            clock=context.run_clock,
         )
         study = Study(
             run_id=run.id,
@@ -134,19 +137,45 @@ def _unpriced(endpoints: Sequence[Endpoint]) -> list[str]:
 
 
 def _paid(store: Store, run_id: str) -> Paid:
-    return Paid(row for row in store.scan_rollouts(run_id, failed=False) if row.run_id == run_id)
+    return Paid([row for row in store.scan_rollouts(run_id, failed=False) if row.run_id == run_id])
 
 
 def _connect(
     endpoints: Sequence[Endpoint], options: StudyOptions, context: CallContext
 ) -> tuple[dict[str, Provider], dict[str, Client]]:
-    """One provider and one client for every different connection."""
+    """One provider and one client for every different connection. Where the environment gives the address, both are
+    known by the endpoint without it, too: that is how proposers and judges ask."""
     providers: dict[str, Provider] = {}
+    clients: dict[str, Client] = {}
     for endpoint in endpoints:
-        if endpoint.connection not in providers:
+        at = _located(endpoint, options)
+        if at.connection not in providers:
             ready = options.providers.get(endpoint.name)
-            providers[endpoint.connection] = provider_for(endpoint, context) if ready is None else ready
-    return providers, {name: wrap(provider, context) for name, provider in providers.items()}
+            providers[at.connection] = provider_for(endpoint, context) if ready is None else ready
+            clients[at.connection] = wrap(providers[at.connection], context)
+        if endpoint.connection not in providers:
+            providers[endpoint.connection] = providers[at.connection]
+            clients[endpoint.connection] = _Located(clients[at.connection], at.base_url)
+    return providers, clients
+
+
+def _located(endpoint: Endpoint, options: StudyOptions) -> Endpoint:
+    """The endpoint as keys name it; where a ready provider calls is its own affair."""
+    return endpoint if endpoint.name in options.providers else located(endpoint)
+
+
+class _Located:
+    """A client for requests that leave the address to the environment: they get it, so that it is in their keys."""
+
+    def __init__(self, inner: Client, base_url: str | None) -> None:
+        self._inner, self._base_url = inner, base_url
+
+    async def complete(self, request: Request) -> Response:
+        endpoint = replace(request.endpoint, base_url=self._base_url)
+        return await self._inner.complete(replace(request, endpoint=endpoint))
+
+    async def close(self) -> None:
+        """The client is closed by its own name."""
 
 
 def _start_run(store: Store, options: StudyOptions) -> RunRow:

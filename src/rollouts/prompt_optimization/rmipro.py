@@ -62,7 +62,7 @@ async def rmipro(
     changed = study.usual_rollout(usual_candidate(start, data.train, config), data.train[-1])
     plan = rmipro_plan(study.options, config, data, usual, changed)
     data = data.cut(val=plan.val, test=plan.test)
-    study.emit("plan", **plan.to_json())
+    study.follow(plan, start)
 
     study.enter("bootstrap")
     labels = classes_of(data.val)

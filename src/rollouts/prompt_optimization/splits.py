@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rollouts.datasets import apart, auto_sizes, remarks_on, samples_from_dicts, split, usable_rows
 from rollouts.datasets.spec import text_of
-from rollouts.dtypes import Program, PromptTemplate, Sample, as_program, check_placeholders, run_single
+from rollouts.dtypes import (
+    Program,
+    PromptTemplate,
+    Sample,
+    as_program,
+    check_placeholders,
+    placeholder_name,
+    run_single,
+)
 from rollouts.errors import ConfigError, DataError, TemplateError
 from rollouts.prompt_optimization.selection.classes import Classes
 
@@ -92,12 +99,13 @@ def _shows_nothing(template: PromptTemplate, samples: Sequence[Sample]) -> str:
     text = f"{template.system}\n{template.user_template}"
     odd = next((name for name in names if f"{{{name}}}" in text), None)
     if odd is None:
-        shown = ", ".join(f"{{{name}}}" for name in names if name.isidentifier()) or "{name}"
+        shown = ", ".join(f"{{{name}}}" for name in names if name == placeholder_name(name)) or "{name}"
         return f"the prompt shows nothing of a row, so all would get one answer; put a placeholder into it: {shown}"
-    name = re.sub(r"\W", "_", odd)
+    name = placeholder_name(odd)
+    key = name if name.isascii() else repr(name)
     return (
-        f"{{{odd}}} is no placeholder: a name has letters, digits and _ alone; write {{{name}}}, and "
-        f"inputs = {{ {name} = {odd!r} }}"
+        f"{{{odd}}} is no placeholder: a name has letters, digits and _ alone, and begins with a letter from a to z or "
+        f"_; write {{{name}}}, and inputs = {{ {key} = {odd!r} }}"
     )
 
 

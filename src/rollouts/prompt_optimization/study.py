@@ -28,6 +28,7 @@ from rollouts.store.base import EventRow, Store
 T = TypeVar("T")
 Listener = Callable[[str, Mapping[str, Any]], None]
 DEFAULT_SLOTS = 16
+_EVENTS = 1_000_000
 _CHECK_MARGIN = 1.1
 _DRAWN = 3
 """A program's own mean cost counts as much as the mean of all when it has run on so many rows."""
@@ -99,7 +100,7 @@ class Study:
         self.kept = False
         self.stop_reason: str | None = None
         self._started = options.clock.now()
-        self._seq = max((event.seq for event in store.events(run_id, limit=1_000_000)), default=0)
+        self._seq = max((event.seq for event in store.events(run_id, limit=_EVENTS)), default=0)
         self.phase = "start"
         self.best_score: float | None = None
         self.search_ended: str | None = None
@@ -210,6 +211,14 @@ class Study:
                 self._proposing.discard(call)
         raise BudgetExhausted("seconds", cap=0, committed=0, wanted=0)
 
+    def follow(self, plan: Plan, start: Program) -> None:
+        """Tells how the run is divided. Where earlier processes of it had another plan, this one takes other decisions:
+        of what they paid for, the rollouts of `start` alone are sure to be served."""
+        told = [event.data for event in self.store.events(self.run_id, limit=_EVENTS) if event.kind == "plan"]
+        if told and told[-1] != plan.to_json():
+            self.evaluator.paid.only(start.digest)
+        self.emit("plan", **plan.to_json())
+
     def affords(self, rollouts: int, plan: Plan, leader: Program) -> bool:
         """Whether `rollouts` more fit in what is left, on top of what is queued and of the final check of `plan`, all
         judged by their mean cost so far.
@@ -290,6 +299,7 @@ class Study:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.evaluator.executor.close()
+        self.evaluator.close()
         for client in {id(client): client for client in self._clients.values()}.values():
             await client.close()
         try:
