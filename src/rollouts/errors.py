@@ -15,6 +15,7 @@
     │   ├── AuthenticationFailed    401, 403; final
     │   ├── ModelNotFound           404; final
     │   └── InvalidRequest          any other 4xx; final
+    │       └── NoCredit            402, or another status that says so: the account's credit is used up
     ├── TaskAppError                a task app gave no rollout (`status`, `retry_after`)
     ├── AgentError                  the tool loop came to no answer
     │   ├── TurnLimitReached        the last turn allowed gave no answer either
@@ -77,10 +78,12 @@ class ProviderError(RolloutsError):
 
     `status` is the HTTP status where there was one; `retry_after` is in seconds. `retryable` says whether the same
     request may succeed later. `billed` is False when the endpoint certainly did not charge for the attempt.
+    `run_ending` says that it was given up only because the run is to end.
     """
 
     retryable = False
     billed = False
+    run_ending = False
 
     def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -139,6 +142,10 @@ class ModelNotFound(ProviderError):
 
 class InvalidRequest(ProviderError):
     """The endpoint refuses the request as it is (other 4xx)."""
+
+
+class NoCredit(InvalidRequest):
+    """The account has no credit left: every other call would be refused, too (402, or a 429 that says so)."""
 
 
 class TaskAppError(RolloutsError):

@@ -97,6 +97,18 @@ def test_a_released_reservation_leaves_no_trace() -> None:
     ledger.reserve(Spend(calls=1))
 
 
+@pytest.mark.parametrize("budget", [Budget(), Budget(max_calls=10, max_tokens=10)])
+def test_a_closed_account_refuses_and_what_is_under_way_is_settled(budget: Budget) -> None:
+    ledger, one = Ledger(budget), Spend(calls=1, tokens=2)
+    under_way = ledger.reserve(one)
+    ledger.close()
+    assert not ledger.may_pay(one)
+    with pytest.raises(BudgetExhausted):
+        ledger.reserve(one)
+    ledger.settle(under_way, one)
+    assert ledger.spent == one
+
+
 def test_time_of_earlier_processes_counts() -> None:
     ledger = Ledger(Budget(max_seconds=10), elapsed=4)
     assert ledger.check_time(5) == 1

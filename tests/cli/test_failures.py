@@ -298,6 +298,12 @@ def test_a_verdict_is_not_replaced_by_one_from_fewer_rows(cli: Cli, provider: Pr
 def test_missing_runs_and_stores(cli: Cli, provider: Provider) -> None:
     provider()
     assert cli("runs", "list").code == failures.STORE
+    for option in (("--resume",), ("--run", "r1")):
+        refused(
+            cli, "no store at typo.db", "without --resume", code=failures.USAGE, options=(*option, "--store", "typo.db")
+        )
+    assert sorted(path.name for path in cli.folder.iterdir()) == ["job.toml", "rows.csv"]
+    open_store(cli.folder / ".rollouts" / "rollouts.db").close()
     refused(cli, "without --resume", code=failures.USAGE, options=("--resume",))
     assert cli("runs", "show", "nope").code == failures.USAGE
     assert cli("runs", "list").code == 0
@@ -394,6 +400,14 @@ def test_larger_limits_of_a_done_run_pay_for_another_search_or_are_refused(
     rows = [larger["test"][which]["n"] for which in ("baseline", "best")]
     assert rows[0] == rows[1] >= first["test"]["best"]["n"]
     assert larger["rollouts"]["done"] > 0
+
+
+def test_the_commonest_failure_is_told_at_the_end(cli: Cli, provider: Provider) -> None:
+    provider(faults={422: 0.1})
+    answer = cli("optimize", cli.job)
+    assert answer.code == 0, answer.err
+    assert "Most often the model call failed on" in answer.out
+    assert "InvalidRequest" in answer.out
 
 
 def test_a_run_that_is_broken_off_later_keeps_its_verdict(

@@ -211,7 +211,8 @@ async def test_no_job_id_leads_to_another_path(service: Service, job_id: str) ->
 
 async def test_waiting_ends_with_the_job_or_with_patience(service: Service) -> None:
     running, done = {"id": JOB, "status": "running"}, {"id": JOB, "status": "failed", "error": "why"}
-    service.script = [says(running), says(running), says(done)]
+    ending = {"id": JOB, "status": "cancelled", "finished_at": None}
+    service.script = [says(running), says(ending), says(done)]
     async with service.client() as client:
         job = await client.wait_for(JOB, poll_s=2.0)
         assert (job.status, job.error, job.ended) == ("failed", "why", True)

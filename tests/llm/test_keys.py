@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rollouts.dtypes import Endpoint
 from rollouts.errors import ConfigError
-from rollouts.llm.keys import address_of, key_of, redact
+from rollouts.llm.keys import address_of, key_of, located, redact, secrets_of
 from rollouts.llm.registry import PROVIDERS, host_of, is_loopback
 
 
@@ -120,3 +120,54 @@ def test_redact_leaves_no_key(key: str, frame: str) -> None:
 def test_redact_leaves_the_rest() -> None:
     assert redact("no key here", ["sk-1234"]) == "no key here"
     assert redact("sk-1234!", ["sk-1234"]) == "[redacted]!"
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable", "value", "url"),
+    [
+        ("openai", "OPENAI_BASE_URL", "http://gateway:8080/v1/", "http://gateway:8080/v1"),
+        ("azure", "AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com", "https://mine.openai.azure.com"),
+        ("ollama", "OLLAMA_HOST", "gpu-box", "http://gpu-box:11434/v1"),
+        ("vllm", "VLLM_BASE_URL", "http://gpu:9000/v1", "http://gpu:9000/v1"),
+        ("anthropic", "ANTHROPIC_BASE_URL", "https://proxy", "https://proxy"),
+        ("openai", "OPENAI_BASE_URL", "https://me:sk-secret@host:1/v1", "https://host:1/v1"),
+    ],
+)
+def test_an_address_from_the_environment_is_part_of_the_key(
+    monkeypatch: pytest.MonkeyPatch, provider: str, variable: str, value: str, url: str
+) -> None:
+    before = at(provider)
+    assert located(before) is before
+    monkeypatch.setenv(variable, value)
+    assert located(before) == at(provider, base_url=url)
+    assert located(before).digest != before.digest
+    assert located(at(provider, base_url="http://own/v1")) == at(provider, base_url="http://own/v1")
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable", "value"),
+    [
+        ("openai", "OPENAI_BASE_URL", "https://api.openai.com/v1/"),
+        ("anthropic", "ANTHROPIC_BASE_URL", "https://api.anthropic.com/v1"),
+        ("ollama", "OLLAMA_HOST", "0.0.0.0"),
+        ("vllm", "VLLM_BASE_URL", "http://127.0.0.1:8000/v1"),
+    ],
+)
+def test_a_default_address_from_the_environment_changes_no_key(
+    monkeypatch: pytest.MonkeyPatch, provider: str, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert located(at(provider)) == at(provider)
+
+
+def test_what_is_no_provider_of_ours_has_no_address_to_look_up() -> None:
+    assert located(at("fake")) == at("fake")
+    assert located(at("local")) == at("local")
+
+
+def test_everything_secret_that_is_sent_is_known() -> None:
+    extra = {"extra_headers": {"X-One": "header-secret"}, "extra_query": {"key": "query-secret", "n": 12345}}
+    found = secrets_of(at("openai", extra=extra), "sk-key", "https://me:p%40ss@host/v1")
+    text = "header-secret query-secret 12345 sk-key p%40ss p@ss me"
+    assert set(redact(text, found).split()) == {"[redacted]", "me"}
+    assert "token-1" not in redact("https://token-1@host", secrets_of(at("openai"), None, "https://token-1@host"))

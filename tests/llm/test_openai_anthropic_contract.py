@@ -12,6 +12,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ from rollouts.errors import (
     InvalidRequest,
     MalformedResponse,
     ModelNotFound,
+    NoCredit,
     ProviderError,
     ProviderUnavailable,
     RateLimited,
@@ -196,7 +198,7 @@ async def test_without_usage_the_worst_case_is_taken(kind: Kind) -> None:
 
 FAULTS = [
     ("rate_limit", RateLimited, 429, False),
-    ("quota", InvalidRequest, 429, False),
+    ("quota", NoCredit, 429, False),
     ("server_error", ProviderUnavailable, 500, False),
     (503, ProviderUnavailable, 503, False),
     (504, ProviderUnavailable, 504, True),
@@ -205,7 +207,7 @@ FAULTS = [
     (403, AuthenticationFailed, 403, False),
     (404, ModelNotFound, 404, False),
     (400, InvalidRequest, 400, False),
-    (402, InvalidRequest, 402, False),
+    (402, NoCredit, 402, False),
     (422, InvalidRequest, 422, False),
     (307, InvalidRequest, 307, False),
     (408, CallTimeout, 408, True),
@@ -265,6 +267,26 @@ async def test_a_wrong_key_is_not_shown(kind: Kind) -> None:
         raised = await failure(kind, mock)
     assert type(raised) is AuthenticationFailed
     assert "[redacted]" in str(raised)
+
+
+async def test_a_secret_in_the_query_is_not_shown(kind: Kind) -> None:
+    async def echo(request: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": f"bad request for {request.url}"}}, status=400)
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", echo)
+    server = web.AppRunner(app)
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{server.addresses[0][1]}/v1"
+    extra = {"extra_query": {"key": "QUERY/SECRET"}}
+    endpoint = Endpoint(provider=kind.provider, model="m-1", base_url=url, extra=extra, price=PRICE)
+    client = kind.client(endpoint)
+    with pytest.raises(InvalidRequest, match=r"key=\[redacted\]") as caught:
+        await client.complete(ask(endpoint))
+    assert "SECRET" not in str(caught.value)
+    await client.close()
+    await server.cleanup()
 
 
 async def test_256_in_flight(kind: Kind) -> None:

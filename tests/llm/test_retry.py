@@ -131,6 +131,7 @@ async def test_a_run_that_is_ending_sends_nothing_again_and_does_not_wait() -> N
     with pytest.raises(ProviderUnavailable, match="the run is ending") as caught:
         await task
     assert (llm.calls, clock.now(), caught.value.retryable) == (1, 0.1, False)
+    assert caught.value.run_ending
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.floats(0, 5), st.floats(0, 60))

@@ -17,7 +17,15 @@ import pytest
 
 from rollouts.budget import Budget, Constraints
 from rollouts.dtypes import FewShotExample, Price, PromptTemplate, Request, Response
-from rollouts.errors import AuthenticationFailed, ConfigError, DataError, ProviderUnavailable, TooManyFailures
+from rollouts.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    DataError,
+    NoCredit,
+    ProviderError,
+    ProviderUnavailable,
+    TooManyFailures,
+)
 from rollouts.prompt_optimization import MIPROConfig, Splits, Study, run_mipro
 from rollouts.prompt_optimization.selection import SELECTORS, Result
 from rollouts.prompt_optimization.selection.racing import RacingSelector
@@ -306,13 +314,17 @@ class Refusing(SimulatedLLM):
         return response
 
 
-async def test_a_wrong_key_ends_the_run_at_once() -> None:
+@pytest.mark.parametrize("error", [AuthenticationFailed("the key is wrong"), NoCredit("the account has no credit")])
+async def test_what_every_call_would_meet_ends_the_run_at_once_and_it_can_go_on(error: ProviderError) -> None:
     world, store = World(), MemoryStore()
-    llm = Refusing(world, AuthenticationFailed("the key is wrong"), lambda request, n: True)
-    with pytest.raises(AuthenticationFailed, match="key"):
+    llm = Refusing(world, error, lambda request, n: n > 40)
+    with pytest.raises(type(error), match=str(error)):
         await world.run(providers={ENDPOINT.name: llm}, store=store, run_id="r")
-    assert llm.calls <= 30
+    assert llm.calls <= 70
     assert store.run("r").status == "failed"
+    result = await world.run(store=store, run_id="r", resume=True)
+    assert result.verdict is not None
+    assert result.verdict.n == 80
 
 
 async def test_a_proposer_that_is_down_costs_its_proposals_only() -> None:

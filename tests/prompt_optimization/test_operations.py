@@ -267,7 +267,12 @@ def test_options_of_the_wrong_kind_are_refused_at_once(setting: dict[str, Any], 
 
 @pytest.mark.parametrize(
     ("user", "columns", "words"),
-    [("Say it.", ["text"], r"put a placeholder into it: \{text\}"), ("{my-text}", ["my-text"], r"write \{my_text\}")],
+    [
+        ("Say it.", ["text", "Öl"], r"put a placeholder into it: \{text\}$"),
+        ("{my-text}", ["my-text"], r"write \{my_text\}, and inputs = \{ my_text = 'my-text' \}"),
+        ("{2nd col}", ["2nd col"], r"write \{_2nd_col\}, and inputs = \{ _2nd_col = '2nd col' \}"),
+        ("{Öl}", ["Öl"], r"write \{_Öl\}, and inputs = \{ '_Öl' = 'Öl' \}"),
+    ],
 )
 def test_a_prompt_that_shows_nothing_of_a_row_is_refused(user: str, columns: list[str], words: str) -> None:
     samples = [Sample(id=str(n), inputs=dict.fromkeys(columns, f"row {n}"), ground_truth="a") for n in range(4)]

@@ -262,6 +262,30 @@ async def test_an_app_may_have_health_and_rollout_alone() -> None:
         assert [s.inputs for s in await app.samples([2])] == [{"seed": 2}]
 
 
+async def test_no_input_takes_the_place_of_the_seed() -> None:
+    async with remote(says(200, {"task_metadata": {"seed": 2, "inputs": {"seed": 5, "text": "x"}}})) as app:
+        with pytest.raises(ConfigError, match="rename the input"):
+            await app.samples([2])
+    async with remote(says(200, {"task_metadata": {"seed": 2, "inputs": {"seed": 2.0, "text": "x"}}})) as app:
+        (sample,) = await app.samples([2])
+        assert repr(sample.inputs) == repr({"seed": 2, "text": "x"})
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.example.org"])
+async def test_a_host_that_no_name_can_be_is_a_wrong_setting(host: str) -> None:
+    app = RemoteApp(f"http://{host}:8001", KEY)
+    with pytest.raises(ConfigError, match="no name of a host"):
+        await app.check()
+    await app.close()
+
+
+@pytest.mark.parametrize(("told", "size"), [(7, 7), (0, None), (-3, None), (True, None), ("5", None), (2.5, None)])
+async def test_the_size_is_what_can_be_one(told: Any, size: int | None) -> None:
+    for body in ({"dataset_size": told}, {"taskset": {"size": told}}):
+        async with remote(says(200, body)) as app:
+            assert await app.size() == (await app.info()).size == size
+
+
 async def test_a_server_without_health_is_no_task_app() -> None:
     async with remote(says(404, "")) as app:
         with pytest.raises(ConfigError, match="no /health"):

@@ -49,6 +49,7 @@ class Ledger:
         self._reserved: dict[str, int] = dict.fromkeys(_RESOURCES, 0)
         self._largest: dict[str, int] = dict.fromkeys(_RESOURCES, 0)
         self._seconds = start.seconds
+        self._closed = False
         # Lists in the order of `_RESOURCES`, then the seconds: added to at every call, where a Spend would be costly.
         self._phases: dict[str, list[Any]] = {}
         if start != Spend():
@@ -56,6 +57,8 @@ class Ledger:
 
     def reserve(self, worst: Spend, *, phase: str = "task") -> Reservation:
         """Sets `worst` aside or raises `BudgetExhausted`, all resources or none."""
+        if self._closed:
+            raise BudgetExhausted("rollouts", cap=self._spent["rollouts"], committed=self._spent["rollouts"], wanted=1)
         for name, cap in self._limited:
             wanted = getattr(worst, name)
             if wanted:
@@ -72,11 +75,17 @@ class Ledger:
         reserved["rollouts"] += worst.rollouts
         return Reservation(worst, phase)
 
+    def close(self) -> None:
+        """Refuses every further reservation."""
+        self._closed = True
+
     def may_pay(self, worst: Spend) -> bool:
         """Whether `worst` would fit if all that can come back of what is set aside did: not calls, of which every
         attempt takes its own, however it ends."""
         lost = {"calls": self._reserved["calls"]}
-        return all(self._spent[name] + lost.get(name, 0) + getattr(worst, name) <= cap for name, cap in self._limited)
+        return not self._closed and all(
+            self._spent[name] + lost.get(name, 0) + getattr(worst, name) <= cap for name, cap in self._limited
+        )
 
     def settle(self, reservation: Reservation, actual: Spend) -> None:
         """Replaces a reservation by what was really taken."""

@@ -57,6 +57,8 @@ def show_result(console: Console, result: OptimizationResult, study: Study, file
     progress = study.evaluator.progress
     known = "1 rollout was" if progress.cached == 1 else f"{progress.cached} rollouts were"
     console.print(f"{known} known already and cost nothing; {progress.failed} failed.")
+    if why := study.evaluator.failure_limit.commonest():
+        console.print(f"Most often {why}.", style="yellow", soft_wrap=True)
     console.print(f"Run {result.run_id}; files:")
     for path in files.values():
         console.print(f"  {path}", soft_wrap=True)

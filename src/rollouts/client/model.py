@@ -22,8 +22,8 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.status in ENDED
+        """Whether nothing more will happen to it. A job is `cancelled` a moment before its result is there."""
+        return self.status in ENDED and self.data.get("finished_at", 0) is not None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,9 +28,12 @@ from rollouts.dtypes import (
 from rollouts.errors import BudgetExhausted
 from rollouts.evaluation.failures import FailureLimit
 from rollouts.evaluation.latency import within_caps
+from rollouts.evaluation.metrics import BuiltIn
 from rollouts.evaluation.paid import Paid
 from rollouts.evaluation.rollout import Task, evaluate_sample, rollout_key
+from rollouts.evaluation.scoring import Scoring
 from rollouts.executors import Executor
+from rollouts.llm.budgeted import RunClock
 from rollouts.llm.client import Client
 from rollouts.store.base import ProgramRow, RolloutRow, SampleRow, Store, UseRow
 
@@ -70,10 +74,11 @@ class Evaluator:
     """Evaluates cells for one run.
 
     `store` None means that nothing is looked up or recorded. `paid` is what earlier processes of the run paid for.
-    After `stop`, cells that have not started are returned as missing; those in flight end normally.
+    After `stop`, cells that have not started are returned as missing; those in flight end normally. When the time of
+    `clock` is used up, both are missing. Close it with `close`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per part of a run, all named
         self,
         task: Task,
         clients: Mapping[str, Client],
@@ -84,12 +89,15 @@ class Evaluator:
         run_id: str = "",
         failure_limit: FailureLimit | None = None,
         paid: Paid | None = None,
+        clock: RunClock | None = None,
     ) -> None:
         self.task, self.clients, self.executor = task, clients, executor
         self.ledger, self.store, self.run_id = ledger, store, run_id
         self.failure_limit = failure_limit or FailureLimit()
         self.paid = paid or Paid()
         self.progress = Progress()
+        self._clock = clock
+        self._scoring = None if isinstance(task.score_fn, BuiltIn) else Scoring(task.score_fn)
         self._running: dict[str, asyncio.Future[Evaluation]] = {}
         self._wanted: Counter[str] = Counter()
         self._stored: set[str] = set()
@@ -99,6 +107,11 @@ class Evaluator:
     def stop(self, reason: str) -> None:
         """Lets no further rollout start."""
         self._stopped = reason
+
+    def close(self) -> None:
+        """Frees what the calls of the metric hold."""
+        if self._scoring is not None:
+            self._scoring.close()
 
     async def evaluate(self, cells: Sequence[Cell], *, phase: str = "task", priority: int = 0) -> list[Evaluation]:
         """One evaluation per cell, in their order.
@@ -226,19 +239,32 @@ class Evaluator:
     async def _run(self, key: str, cell: Cell, phase: str) -> Evaluation:
         ledger = self.ledger
         try:
+            left = None if self._clock is None else self._clock.left()
             reservation = ledger.reserve(_ONE_ROLLOUT, phase=f"task/{phase}")
         except BudgetExhausted as error:
             return _missing(key, cell, str(error))
         used = _ONE_ROLLOUT
         try:
-            evaluation = await evaluate_sample(
-                cell.program, cell.sample, self.task, self.clients, repeat=cell.repeat, phase=f"task/{phase}", key=key
-            )
+            # Program and metric can wait for what the budget of calls knows nothing of.
+            async with nullcontext() if left is None else asyncio.timeout(left):
+                evaluation = await evaluate_sample(
+                    cell.program,
+                    cell.sample,
+                    self.task,
+                    self.clients,
+                    repeat=cell.repeat,
+                    phase=f"task/{phase}",
+                    key=key,
+                    score_fn=self._scoring,
+                )
             if evaluation.failure is not None and self._stopped is not None:
                 # A stop keeps failed calls from being sent again: that is no failure of the program.
                 evaluation = _missing(key, cell, evaluation.failure.message)
             if evaluation.failure is not None and evaluation.failure.stage == "budget":
                 used = Spend()
+        except TimeoutError:
+            assert self._clock is not None
+            evaluation, used = _missing(key, cell, str(self._clock.used_up())), Spend()
         finally:
             ledger.settle(reservation, used)
         if used.rollouts:

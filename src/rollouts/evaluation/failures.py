@@ -10,6 +10,7 @@ from rollouts.errors import TooManyFailures
 _STAGES = {
     "call": "the model call failed",
     "agent": "the agent came to no answer",
+    "program": "the program failed",
     "score": "the metric raised",
     "timeout": "the rollout ran out of time",
 }
@@ -38,10 +39,15 @@ class FailureLimit:
         self.failed += 1
         self.failures[failure.stage, failure.kind][failure.message] += 1
         if self.failed >= self.at_least and self.failed > self.share * self.total:
-            (stage, kind), messages = max(self.failures.items(), key=lambda reason: reason[1].total())
-            ((message, _),) = messages.most_common(1)
-            example = "for example " if len(messages) > 1 else ""
             raise TooManyFailures(
-                f"{_STAGES.get(stage, stage)} on {messages.total()} of {self.total} samples: {example}{kind}: "
-                f"{message}; the run is stopped before it spends more (limit: {self.share:.0%} failures)"
+                f"{self.commonest()}; the run is stopped before it spends more (limit: {self.share:.0%} failures)"
             )
+
+    def commonest(self) -> str:
+        """The commonest stage and kind of failure with an example, in words; empty where nothing failed."""
+        if not self.failures:
+            return ""
+        (stage, kind), messages = max(self.failures.items(), key=lambda reason: reason[1].total())
+        ((message, _),) = messages.most_common(1)
+        example = "for example " if len(messages) > 1 else ""
+        return f"{_STAGES.get(stage, stage)} on {messages.total()} of {self.total} samples: {example}{kind}: {message}"

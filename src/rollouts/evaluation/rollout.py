@@ -42,6 +42,8 @@ from rollouts.errors import (
     ConfigError,
     EvaluationError,
     ModelNotFound,
+    NoCredit,
+    ProviderError,
     RolloutsError,
     StoreError,
 )
@@ -49,7 +51,7 @@ from rollouts.evaluation.latency import LatencyWatch, cut_failure, within_caps
 from rollouts.evaluation.metrics import metric_identity, to_score
 from rollouts.llm.client import Client
 
-FATAL = (AuthenticationFailed, ModelNotFound, ConfigError, StoreError)
+FATAL = (AuthenticationFailed, ModelNotFound, NoCredit, ConfigError, StoreError)
 """Errors that every other rollout of the run would meet too: they end the run at once."""
 
 
@@ -108,6 +110,10 @@ class _Run:
     tool_uses: list[ToolUse] = field(default_factory=list)
     stop_reason: StopReason = "answer"
     watch: LatencyWatch | None = None
+    failed: BaseException | None = None
+    """What the module call that failed last raised."""
+    ended: Exception | None = None
+    """The first error of a module call that says that the run cannot go on, whatever the program made of it."""
 
     def agents(self, program: Program) -> Agents:
         """What the program's run function is given."""
@@ -127,6 +133,12 @@ class _Run:
         self.traces.append(Trace(module=module, values=values, steps=tuple(recorder.messages[prompt:])))
         if recorder.stop_reason != "answer":
             self.stop_reason = recorder.stop_reason
+
+    def met(self, error: Exception | SystemExit) -> None:
+        """Takes note of what a module call raised."""
+        self.failed = error
+        if isinstance(error, (BudgetExhausted, *FATAL)) or (isinstance(error, ProviderError) and error.run_ending):
+            self.ended = self.ended or error
 
     def trajectory(
         self, messages: tuple[Message, ...] = (), output: str = "", score: Score | None = None
@@ -152,6 +164,13 @@ class _Module:
         self._name, self._template, self._run = name, template, run
 
     async def __call__(self, values: Mapping[str, Any]) -> Trajectory:
+        try:
+            return await self._called(values)
+        except (Exception, SystemExit) as error:
+            self._run.met(error)
+            raise
+
+    async def _called(self, values: Mapping[str, Any]) -> Trajectory:
         run, task = self._run, self._run.task
         endpoint = task.endpoints.get(self._name, task.endpoint)
         request = Request(
@@ -192,13 +211,16 @@ async def evaluate_sample(
     repeat: int = 0,
     phase: str = "task",
     key: str | None = None,
+    score_fn: ScoreFn | None = None,
 ) -> Evaluation:
     """Runs `program` on `sample` and scores the outcome.
 
-    `clients` maps `endpoint.connection` to a client; `key` is the rollout's key where it is known already. What goes
-    wrong with this rollout (a call, the agent, the metric, the time limit) becomes the evaluation's `failure`, and its
-    trajectory holds what was done and paid for until then. `BudgetExhausted` becomes a failure of stage `budget`, which
-    means that the rollout did not take place. Errors that every rollout would meet (`FATAL`) are raised.
+    `clients` maps `endpoint.connection` to a client; `key` is the rollout's key where it is known already; `score_fn`
+    is called in the place of the task's. What goes wrong with this rollout (a call, the agent, the program, the metric,
+    the time limit) becomes the evaluation's `failure`, and its trajectory holds what was done and paid for until then.
+    `BudgetExhausted` becomes a failure of stage `budget`, which means that the rollout did not take place; so does a
+    call that was given up because the run is to end. Errors that every rollout would meet (`FATAL`) are raised. A
+    program that catches such an error of its modules changes nothing about that.
     """
     if isinstance(program, PromptTemplate):
         program = Program.single(program)
@@ -206,28 +228,29 @@ async def evaluate_sample(
     run = _Run(task=task, clients=clients, sample=sample, phase=phase, repeat=repeat, watch=watch)
     key = key or rollout_key(program, sample, task, repeat)
     limit = None if task.timeout_s is None else asyncio.timeout(task.timeout_s)
-    stage = "call"
+    stage = "program"
     trajectory: Trajectory | None = None
     score: Score | None = None
     failure: Failure | None = None
     try:
         async with limit or nullcontext():
             answer = await program.run(sample, run.agents(program))
-            trajectory = _trajectory(answer, run)
-            stage = "score"
-            score = await _score(task.score_fn, trajectory, sample)
+            if run.ended is None:
+                trajectory = _trajectory(answer, run)
+                stage = "score"
+                score = await _score(score_fn or task.score_fn, trajectory, sample)
     except FATAL:
         raise
-    except TimeoutError:
-        failure = (
-            Failure(kind="RolloutTimeout", message=f"no result within {task.timeout_s:g} s", stage="timeout")
-            if limit is not None and limit.expired()
-            else Failure(kind="TimeoutError", message="the program or the metric timed out", stage=stage)
-        )
-    except BudgetExhausted as error:
-        failure = Failure(kind="BudgetExhausted", message=str(error), stage="budget")
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the one boundary where a failed rollout becomes data
-        failure = _failure(error, stage)
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # the one place where a failure becomes data
+        if isinstance(error, asyncio.CancelledError) and _cancelled():
+            raise
+        late = f"no result within {task.timeout_s:g} s" if limit is not None and limit.expired() else ""
+        at_model = error is run.failed or (stage == "program" and isinstance(error, ProviderError))
+        failure = _failure(error, "call" if at_model else stage, late)
+    if isinstance(run.ended, FATAL):
+        raise run.ended
+    if run.ended is not None:
+        failure = _unpaid(run.ended)
     if watch is not None and watch.broken is not None and (failure is None or failure.stage != "budget"):
         failure = cut_failure(watch.broken)
     if trajectory is None and run.calls:
@@ -236,9 +259,17 @@ async def evaluate_sample(
     return evaluation if watch is None else within_caps(evaluation, task.constraints, program.modules)
 
 
+def _unpaid(error: Exception) -> Failure:
+    return Failure(kind="BudgetExhausted", message=str(error), stage="budget")
+
+
 def _trajectory(answer: Trajectory | str, run: _Run) -> Trajectory:
     if isinstance(answer, str):
         return run.trajectory(output=answer)
+    if not isinstance(answer, Trajectory):
+        raise TypeError(
+            f"the program returned {type(answer).__name__}, not a text or a Trajectory: is a `return` missing?"
+        )
     return run.trajectory(answer.messages, answer.output, answer.score)
 
 
@@ -254,10 +285,27 @@ async def _score(score_fn: ScoreFn, trajectory: Trajectory, sample: Sample) -> S
     return score
 
 
-def _failure(error: Exception | SystemExit, stage: str) -> Failure:
-    message = str(error) if isinstance(error, RolloutsError) else f"{error}" or repr(error)
-    if isinstance(error, SystemExit):
-        message = f"it tried to end the process: {error!r}"
+def _cancelled() -> bool:
+    """Whether it is the rollout itself that is cancelled, and not something that its program or metric waited for."""
+    me = asyncio.current_task()
+    return me is None or me.cancelling() > 0
+
+
+def _failure(error: BaseException, stage: str, late: str) -> Failure:
+    """`late` says that the rollout's time is up."""
+    match error:
+        case BudgetExhausted():
+            return _unpaid(error)
+        case TimeoutError() if late:
+            return Failure(kind="RolloutTimeout", message=late, stage="timeout")
+        case TimeoutError():
+            message = "the program or the metric timed out"
+        case asyncio.CancelledError():
+            message = "the program or the metric waited for something that was cancelled"
+        case SystemExit():
+            message = f"it tried to end the process: {error!r}"
+        case _:
+            message = str(error) if isinstance(error, RolloutsError) else f"{error}" or repr(error)
     stage = "agent" if isinstance(error, AgentError) else stage
     return Failure(kind=type(error).__name__, message=message[:2000], stage=stage)
 

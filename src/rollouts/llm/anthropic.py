@@ -16,7 +16,7 @@ from rollouts.errors import ConfigError
 from rollouts.llm import anthropic_wire as wire
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.failures import Failures
-from rollouts.llm.keys import address_of
+from rollouts.llm.keys import address_of, secrets_of
 from rollouts.llm.openai_answers import WireError
 from rollouts.llm.openai_wire import check_extra
 from rollouts.llm.per_loop import PerLoop
@@ -128,12 +128,11 @@ class AnthropicProvider:
 
     def _failures(self, endpoint: Endpoint) -> Failures:
         spec = spec_of(endpoint.provider)
-        headers = endpoint.extra.get("extra_headers", {})
         return Failures(
             name=endpoint.name,
             host=host_of(self._base),
             key_hint=f"the key ({endpoint.api_key_env or ', '.join(spec.key_env)})",
-            secrets=(self._key or "", *map(str, headers.values())),
+            secrets=secrets_of(endpoint, self._key, self._base),
         )
 
 

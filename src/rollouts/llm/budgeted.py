@@ -56,6 +56,11 @@ class RunClock:
         """Seconds the run may still last, None without a cap; raises BudgetExhausted when there are none."""
         return self._ledger.check_time(self._clock.now() - self._started) if self._capped else None
 
+    def used_up(self) -> BudgetExhausted:
+        """The error of a call or rollout that was cut because the run may last no longer."""
+        cap = self._ledger.budget.max_seconds or 0.0
+        return BudgetExhausted("seconds", cap=cap, committed=cap, wanted=0)
+
 
 def taken_by(response: Response, worst: Spend) -> Spend:
     """What an attempt took that was answered."""
@@ -141,5 +146,4 @@ class BudgetedClient:
         except TimeoutError:
             if not scope.expired():
                 raise
-        cap = self._ledger.budget.max_seconds or 0.0
-        raise BudgetExhausted("seconds", cap=cap, committed=cap, wanted=0)
+        raise self._clock.used_up()

@@ -21,6 +21,7 @@ from rollouts.errors import (
     InvalidRequest,
     MalformedResponse,
     ModelNotFound,
+    NoCredit,
     ProviderError,
     ProviderUnavailable,
     RateLimited,
@@ -50,7 +51,7 @@ class Failures:
         model = self.name.partition("/")[2]
         at = f"{self.name} at {self.host} (status {status})"
         if status == 402 or codes & _NO_CREDIT:
-            return InvalidRequest(f"{at}: the account has no credit left; add credit{detail}", status=status)
+            return NoCredit(f"{at}: the account has no credit left; add credit{detail}", status=status)
         if status == 429:
             wait = retry_after(headers)
             return RateLimited(f"{at}: too many requests{detail}", status=status, retry_after=wait)

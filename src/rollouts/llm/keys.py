@@ -9,13 +9,14 @@ import html
 import os
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote, urlsplit
+from dataclasses import replace
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from dotenv import dotenv_values, find_dotenv
 
 from rollouts.dtypes import Endpoint
 from rollouts.errors import ConfigError
-from rollouts.llm.registry import ProviderSpec, is_loopback, spec_of
+from rollouts.llm.registry import PROVIDERS, ProviderSpec, host_of, is_loopback, spec_of
 
 _SHORTEST_SECRET = 4
 
@@ -56,6 +57,29 @@ def address_of(endpoint: Endpoint) -> str:
         ways = " or ".join(["base_url", *spec.base_url_env])
         raise ConfigError(f"no address for {endpoint.name}: set {ways}, for example https://host/v1")
     return _normal(url.strip(), spec, origin)
+
+
+def located(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with the address that the environment gives it, so that answers are known by where they come from.
+
+    It is returned as it is when it names an address itself, or when the environment gives none, or the provider's
+    default. For keys and names only: user and password of the URL are left out.
+    """
+    spec = PROVIDERS.get(endpoint.provider)
+    if endpoint.base_url is not None or spec is None or not _lookup(spec.base_url_env):
+        return endpoint
+    url = address_of(endpoint)
+    if url.removesuffix("/v1") == (spec.base_url or "").removesuffix("/v1"):
+        return endpoint
+    return replace(endpoint, base_url=urlunsplit(urlsplit(url)._replace(netloc=host_of(url))))
+
+
+def secrets_of(endpoint: Endpoint, key: str | None, url: str) -> tuple[str, ...]:
+    """What no message may show: the key, the values of the endpoint's own headers and query, the password of `url`."""
+    parts = urlsplit(url)
+    password = parts.password or parts.username or ""
+    sent = [*endpoint.extra.get("extra_headers", {}).values(), *endpoint.extra.get("extra_query", {}).values()]
+    return (key or "", password, unquote(password), *map(str, sent))
 
 
 def redact(text: str, secrets: Iterable[str | None]) -> str:

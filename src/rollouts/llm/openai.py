@@ -17,7 +17,7 @@ from rollouts.dtypes import Endpoint, Price, Request, Response, Usage
 from rollouts.llm import openai_wire as wire
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.failures import Failures
-from rollouts.llm.keys import address_of
+from rollouts.llm.keys import address_of, secrets_of
 from rollouts.llm.openai_answers import Stream, WireError, answer_of
 from rollouts.llm.per_loop import PerLoop
 from rollouts.llm.pricing import cost_micros
@@ -141,12 +141,11 @@ class OpenAIProvider:
 
     def failures_of(self, endpoint: Endpoint) -> Failures:
         """What makes the errors of `endpoint`."""
-        headers = endpoint.extra.get("extra_headers", {})
         return Failures(
             name=endpoint.name,
             host=host_of(self.base_url),
             key_hint=f"the key ({endpoint.api_key_env or ', '.join(self.spec.key_env)})",
-            secrets=(self._key or "", *map(str, headers.values())),
+            secrets=secrets_of(endpoint, self._key, self.base_url),
         )
 
 

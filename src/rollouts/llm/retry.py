@@ -86,7 +86,9 @@ class RetryingClient:
             waited += wait
             await self._clock.sleep(wait)
             if self._stopped():
-                raise _final(failure, "not sent again: the run is ending")
+                final = _final(failure, "not sent again: the run is ending")
+                final.run_ending = True
+                raise final
 
     async def close(self) -> None:
         """Closes `inner`."""

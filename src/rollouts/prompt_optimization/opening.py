@@ -120,7 +120,7 @@ async def closing(study: Study, work: Coroutine[Any, Any, OptimizationResult]) -
     summary = result.details["summary"]
     before = study.settled
     study.kept = before is not None and _weight(summary) < _weight(before)
-    ended = "stopped" if study.stopping and before is None else "done"
+    ended = "stopped" if (study.stopping or study.replayed) and before is None else "done"
     await study.close(ended, before if study.kept else summary)
     return result
 

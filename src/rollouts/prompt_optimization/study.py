@@ -99,6 +99,7 @@ class Study:
         self.settled: Mapping[str, Any] | None = None
         self.kept = False
         self.stop_reason: str | None = None
+        self.replayed: str | None = None
         self._started = options.clock.now()
         self._seq = max((event.seq for event in store.events(run_id, limit=_EVENTS)), default=0)
         self.phase = "start"
@@ -133,9 +134,20 @@ class Study:
                 call.cancel()
             self.emit("stopping", reason=reason)
 
+    def replay(self, reason: str) -> None:
+        """To be called before the work begins: what is stored of the run is served, and nothing is called. What comes
+        of it is the best that the run had when it was left."""
+        self.replayed = reason
+        self.ledger.close()
+
+    async def quiet(self) -> None:
+        """Returns when no answer is waited for that is asked for a proposal."""
+        while self._proposing:
+            await asyncio.wait(self._proposing)
+
     def why_ended(self) -> str:
         """Why the search ended, in words."""
-        return self.stop_reason or self.search_ended or "all planned trials were made"
+        return self.stop_reason or self.replayed or self.search_ended or "all planned trials were made"
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs `work` beside the caller; cancelled when the study is closed."""

@@ -109,6 +109,7 @@ async def _health() -> dict[str, str]:
 
 
 def _problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    detail = detail.encode(errors="backslashreplace").decode()  # it may quote half a character of the request
     return JSONResponse({"detail": detail, "code": code}, status_code=status, headers=headers)
 
 

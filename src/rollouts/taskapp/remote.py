@@ -93,21 +93,27 @@ class RemoteApp:
         about, tasks = _object(await self._told("/info")), _object(await self._told("/task_info"))
         taskset = _table(tasks, "taskset")
         labels = tasks.get("labels") or taskset.get("labels")
-        size = tasks.get("dataset_size", taskset.get("size"))
         prompts = _table(about, "baseline")
         return AppInfo(
             name=str(tasks.get("task_app_id") or taskset.get("id") or ""),
             description=str(taskset.get("description") or ""),
-            size=size if isinstance(size, int) else None,
+            size=_size(tasks),
             labels=tuple(map(str, labels)) if isinstance(labels, list) else (),
             baseline=Program(modules={name: PromptTemplate.from_json(prompts[name]) for name in prompts})
             if prompts
             else None,
         )
 
+    async def size(self) -> int | None:
+        """How many samples the app says it has; None where it does not. Raises as `check`."""
+        return _size(_object(await self._told("/task_info")))
+
     async def samples(self, seeds: Sequence[int]) -> list[Sample]:
         """One sample for each seed: `{"seed": n}`, with the inputs and the answer where the app tells them at
-        `/task_info`, as those made by `create_task_app` do. Then rows can be demonstrations as in any data set."""
+        `/task_info`, as those made by `create_task_app` do. Then rows can be demonstrations as in any data set.
+
+        Raises as `check`, and ConfigError when an input of another value is called `seed`.
+        """
         known: dict[str, Mapping[str, Any]] = {}
         for start in range(0, len(seeds), _SEEDS):
             query = [("seed", str(seed)) for seed in seeds[start : start + _SEEDS]]
@@ -153,6 +159,8 @@ class RemoteApp:
                     self._check(path, response, body)
             except TimeoutError:
                 raise self._error(f"no answer to {path} in {limit:g} s; raise the app's timeout_s") from None
+            except (aiohttp.InvalidURL, UnicodeError):
+                raise ConfigError(f"{self.host} is no name of a host: give the task app's URL") from None
             except aiohttp.ClientConnectorError as error:
                 raise self._error(
                     f"no connection; is it running? ({error.strerror or error})", retryable=True
@@ -237,7 +245,18 @@ async def _close(held: _Held) -> None:
 
 
 def _sample(seed: int, row: Mapping[str, Any]) -> Sample:
-    return Sample(inputs={"seed": seed, **_table(row, "inputs")}, ground_truth=row.get("ground_truth"), id=str(seed))
+    inputs = {"seed": seed, **_table(row, "inputs")}
+    if inputs["seed"] != seed:
+        raise ConfigError(
+            f"the task app has an input called 'seed' ({shown(str(inputs['seed']))} at seed {seed}), and the seed of a "
+            "rollout goes by that name: rename the input"
+        )
+    return Sample(inputs={**inputs, "seed": seed}, ground_truth=row.get("ground_truth"), id=str(seed))
+
+
+def _size(tasks: Mapping[str, Any]) -> int | None:
+    size = tasks.get("dataset_size", _table(tasks, "taskset").get("size"))
+    return size if type(size) is int and size > 0 else None
 
 
 def _is_http(url: str) -> bool:

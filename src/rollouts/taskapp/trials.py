@@ -45,8 +45,9 @@ class TrialDesk(Protocol):
 
         A task app appends `/chat/completions` to it. Leaving the context ends the capability: later calls are refused.
         It raises what one of the trial's calls met and every other rollout would meet too, or what says that the
-        rollout did not take place (BudgetExhausted, AuthenticationFailed, ModelNotFound, ConfigError, StoreError); else
-        the error of the last call, where that one failed. What the app made of it does not count: an app that calls a
+        rollout did not take place (BudgetExhausted, AuthenticationFailed, ModelNotFound, NoCredit, ConfigError,
+        StoreError); else the error of the last call, where that one failed; else TaskAppError where calls were answered
+        and none of them carried the candidate's prompt. What the app made of it does not count: an app that calls a
         failed model call a wrong answer is not believed.
         """
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from rollouts.errors import ConfigError
 from rollouts.service.guard import UrlPolicy
+from rollouts.taskapp import AppLimits, RemoteApp
+from tests.taskapp.kit import answering
 
 PUBLIC = UrlPolicy.of((), bound_to="0.0.0.0")
 ALLOWING = UrlPolicy.of(("10.0.0.0/8", "fd00::/8"), bound_to="0.0.0.0")
@@ -112,6 +115,9 @@ def test_loopback_is_not_allowed_elsewhere(bound_to: str) -> None:
         "http://host\x00/",
         "http://hést/",
         "http://[::1",
+        "http://a..b",
+        "http://.example.org",
+        f"http://{'a' * 64}.example.org",
         "http://[fe80::1%25eth0]/x y",
     ],
 )
@@ -191,3 +197,16 @@ async def test_the_address_that_is_used_is_the_one_that_is_judged(door: tuple[in
     async with aiohttp.ClientSession(connector=LOCAL.connector(resolver=resolver, use_dns_cache=False)) as session:
         await session.get(f"http://rebind.example:{port}/allowed")
     assert asked == ["/allowed"]
+
+
+async def test_no_request_waits_for_a_connection_within_its_own_timeout() -> None:
+    together = asyncio.Barrier(150)
+
+    async def answer(request: web.Request) -> web.Response:
+        await together.wait()
+        return web.json_response({})
+
+    async with answering(answer) as url:
+        app = RemoteApp(url, limits=AppLimits(timeout_s=20, slots=150), connector=LOCAL.connector)
+        await asyncio.gather(*(app.rollout({}) for _ in range(150)))
+        await app.close()

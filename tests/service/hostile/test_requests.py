@@ -184,6 +184,13 @@ def bodies() -> list[Any]:
     return wrong
 
 
+async def test_a_refusal_may_quote_what_is_no_text(service: Service) -> None:
+    async with service.http() as http:
+        for wrong in ({**config(), "a\ud800": 1}, config(mipro={"num_iterations": "\ud800"})):
+            async with http.post("/api/v1/jobs", json={**body(), "config": wrong}) as answer:
+                assert "\\ud800" in (await refusal(answer, 422))["detail"]
+
+
 def deep(levels: int) -> str:
     return '{"config": ' + '{"a":' * levels + "1" + "}" * levels + "}"
 

@@ -22,6 +22,7 @@ from rollouts.errors import (
     ProviderError,
     ProviderUnavailable,
     RateLimited,
+    TaskAppError,
     TemplateError,
 )
 from rollouts.service.interceptor import PREFIX
@@ -305,7 +306,7 @@ async def test_the_last_call_decides_unless_an_error_lasts() -> None:
 async def test_a_job_whose_prompt_is_never_found_is_told() -> None:
     async with MockProvider() as mock, world(endpoint_of(mock)) as w:
         other = {"messages": [{"role": "system", "content": "Something else."}, *ASKED[1:]]}
-        with w.trial() as url:
+        with w.trial(TaskAppError) as url:
             for _ in range(4):
                 async with w.http.post(f"{url}/chat/completions", json=other) as response:
                     assert response.headers["x-rollouts-prompt"] == "unmatched"
@@ -317,6 +318,50 @@ async def test_a_job_whose_prompt_is_never_found_is_told() -> None:
         ):
             assert (await w.post(f"{url}/chat/completions", other))[0] == 500
         assert mock.calls == 4
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_calls_that_carry_no_prompt_count_where_an_app_must_carry_one(live: bool) -> None:
+    done = {"id": "r", "status": "completed", "usage": {"input_tokens": 3, "output_tokens": 4}, "output": []}
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(done)
+
+    async with serving_models(answer) as base, MockProvider() as mock:
+        endpoint = Endpoint(provider="openai", model="m", base_url=base, api_key=KEY, price=endpoint_of(mock).price)
+        async with world(endpoint) as w:
+            w.desk = w.interceptor.desk("pl_2", w.study, {"main": endpoint}, live=live)
+            error = TaskAppError if live else ConfigError
+            with w.trial(error, match="calls of /responses carry no prompt.*must use chat/completions") as url:
+                statuses = [(await w.post(f"{url}/responses", {"input": "x"}))[0] for _ in range(6)]
+            assert statuses == ([200] * 6 if live else [200] * 4 + [500] * 2)
+
+
+async def test_a_rollout_is_the_candidates_when_an_answered_call_carried_its_prompt() -> None:
+    beside = {"messages": [{"role": "system", "content": "Classify the query. Today."}, *ASKED[1:]]}
+    carried = {"messages": ASKED}
+    told = "no call of the rollout carried.*from character 19 on.*Today"
+    async with MockProvider() as mock, world(endpoint_of(mock)) as w:
+
+        async def rollout(*bodies: Any, raises: type[Exception] | None = None, match: str = "") -> None:
+            with w.trial(raises, match) as url:
+                for body in bodies:
+                    await w.post(f"{url}/chat/completions", body)
+
+        await rollout()
+        await rollout(carried)
+        await rollout(beside, carried)
+        await rollout(carried, beside)
+        await rollout({"messages": SENT}, beside)
+        await rollout(beside, raises=TaskAppError, match=told)
+        await rollout({"messages": []}, raises=TaskAppError, match="sends no messages")
+        mock._script.append(500)
+        await rollout(carried, beside, raises=TaskAppError, match=told)
+        mock._script.append(500)
+        await rollout(beside, raises=ProviderUnavailable)
+        with w.trial(ValueError, "the app gave up") as url:
+            await w.post(f"{url}/chat/completions", beside)
+            raise ValueError("the app gave up")
 
 
 async def test_a_job_whose_prompt_was_found_once_may_make_other_calls() -> None:
@@ -396,7 +441,7 @@ async def test_responses_are_passed_through() -> None:
         endpoint = endpoint_of(mock)
         endpoint = Endpoint(provider="openai", model="m", base_url=base, api_key=KEY, price=endpoint.price)
         async with world(endpoint) as w:
-            with w.trial() as url:
+            with w.trial(TaskAppError, match="must use chat/completions") as url:
                 assert (await w.post(f"{url}/responses", {"input": "x", "previous_response_id": "r"}))[0] == 400
                 status, body = await w.post(f"{url}/responses", {"model": "x", "input": "hello"})
                 assert (status, body) == (200, done)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rollouts.errors import ConfigError
+from rollouts.errors import ConfigError, DataError
 from rollouts.service import ServiceSettings
 from rollouts.service.jobs import JobRow, NativeRunner
 from tests.service.conftest import settings_at
 from tests.service.world import config, rows
 
 
-async def prepare(settings: ServiceSettings, asked: dict[str, Any], *, inline: bool = True) -> None:
-    given = {"config": asked, **({"rows": rows()} if inline else {})}
-    row = JobRow(id="pl_1", owner="o", kind="native", name="", status="queued", config=given, created_at=0.0)
+async def prepare(settings: ServiceSettings, asked: dict[str, Any], *, inline: bool = True, given: Any = None) -> None:
+    body = {"config": asked, **({"rows": given or rows()} if inline else {})}
+    row = JobRow(id="pl_1", owner="o", kind="native", name="", status="queued", config=body, created_at=0.0)
     async with NativeRunner(settings).prepared(row):
         pass
 
@@ -35,6 +37,7 @@ async def prepare(settings: ServiceSettings, asked: dict[str, Any], *, inline: b
         (config(execution={"store": "/tmp/other.db"}), r"execution\.store"),
         (config(dataset={"data_dir": "/etc"}), r"dataset\.data_dir"),
         (config(dataset={"path": "rows.csv"}), "given twice"),
+        (config(dataset={"test_path": "tickets", "format": "csv"}), r"dataset\.test_path.*format of its own"),
         (config(score={"metric": "json_schema", "schema_path": "/etc/passwd"}), r"score\.schema_path"),
         (config(score={"metric": "json_schema", "options": {"schema_path": "x"}}), r"score\.options\.schema_path"),
         (config(mipro={"num_iteration": 3}), "did you mean"),
@@ -57,6 +60,32 @@ async def test_files_are_named_below_the_data_dir_only(tmp_path: Path, key: str,
     asked = config(dataset={key: path, **({"path": "rows.csv"} if key == "test_path" else {})})
     with pytest.raises(ConfigError, match=rf"dataset\.{key}"):
         await prepare(settings_at(tmp_path, data_dir=tmp_path / "data"), asked, inline=False)
+
+
+@pytest.mark.parametrize("key", ["train_path", "val_path", "test_path"])
+async def test_with_inline_rows_other_files_are_named_below_the_data_dir_too(tmp_path: Path, key: str) -> None:
+    (tmp_path / "data").mkdir()
+    for file in (tmp_path / "secret.jsonl", tmp_path / "data" / "own.jsonl"):
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows("other")))
+    for settings in (settings_at(tmp_path), settings_at(tmp_path, data_dir=tmp_path / "data")):
+        for path in (str(tmp_path / "secret.jsonl"), "../secret.jsonl", "hf:a/b", "http://127.0.0.1/x.jsonl"):
+            with pytest.raises(ConfigError, match=rf"dataset\.{key}"):
+                await prepare(settings, config(dataset={key: path}))
+    if key != "train_path":  # which inline rows take the place of
+        await prepare(settings_at(tmp_path, data_dir=tmp_path / "data"), config(dataset={key: "own.jsonl"}))
+
+
+async def test_a_refusal_of_inline_rows_shows_no_path_of_the_server(tmp_path: Path) -> None:
+    wrong: list[tuple[list[dict[str, Any]], dict[str, Any], str]] = [
+        ([{"text": "a", "label": ""}, *rows()], config(), r"^rows, line 1, column 'label'"),
+        (rows(), config(dataset={"ground_truth": "none"}), "^rows, column 'none'"),
+        (rows(), config(dataset={"format": "tsv"}), "^rows"),
+    ]
+    for given, asked, said in wrong:
+        with pytest.raises(DataError, match=said) as refused:
+            await prepare(settings_at(tmp_path), asked, given=given)
+        assert str(tmp_path) not in str(refused.value)
+        shutil.rmtree(settings_at(tmp_path).results_dir)
 
 
 async def test_without_a_data_dir_there_are_no_files(tmp_path: Path) -> None:

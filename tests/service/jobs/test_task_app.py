@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from rollouts.dtypes import PromptTemplate, Sample
 from rollouts.errors import ServiceError
@@ -67,7 +68,20 @@ async def test_what_keeps_an_app_from_being_used(start: Start) -> None:
             (remote(), {"url": "http://127.0.0.1:9"}, 424, "no connection"),
             (remote(), {"url": "file:///etc/passwd"}, 422, "task_app.url must be a URL"),
             (remote(), {"url": "http://10.0.0.1"}, 422, "not a public address"),
-            (remote(), {"url": url, "val_seeds": [1, 30]}, 422, "the search sees seed 30"),
+            (remote(), {"url": url, "val_seeds": [1, 30]}, 422, "the search sees seed 30 too;"),
+            (
+                remote(),
+                {"url": url, "test_seeds": [30, 40]},
+                422,
+                "sees seed 40 too, as seed 4 .the app has 36 samples",
+            ),
+            (remote(), {"url": url, "test_seeds": [30, 30]}, 422, "seed 30 is tested twice;"),
+            (
+                remote(),
+                {"url": url, "test_seeds": [30, 66]},
+                422,
+                "seed 66 is tested twice, as seed 30 .the app has 36",
+            ),
             (config(), {"url": url}, 422, "the task app has rows of its own"),
             (remote(score={"metric": "f1"}), {"url": url}, 422, "the task app scores by itself"),
         ]
@@ -79,6 +93,34 @@ async def test_what_keeps_an_app_from_being_used(start: Start) -> None:
             assert refused.value.status == status
         assert await client.jobs() == []
     assert away.state.settings.loopback
+
+
+async def test_a_candidate_has_no_score_where_its_prompt_was_not_carried(start: Start) -> None:
+    other = FastAPI()
+
+    @other.get("/health")
+    async def health() -> dict[str, bool]:
+        return {"ok": True}
+
+    @other.post("/rollout")
+    async def rollout(request: Request) -> dict[str, Any]:
+        asked = await request.json()
+        seed, url = asked["env"]["seed"], asked["policy"]["config"]["inference_url"]
+        text = f"ticket number {seed} is open"
+        system = "Route the ticket." if seed % 4 == 0 else "Route the ticket.\nToday is Friday."
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": f"Ticket: {text}"}]
+        async with aiohttp.ClientSession() as http:
+            answer = await http.post(f"{url}/chat/completions", json={"messages": messages})
+            said = (await answer.json())["choices"][0]["message"]["content"]
+        return {"reward_info": {"outcome_reward": float(said == label_of(text))}}
+
+    service = await start()
+    async with served(other) as url, service.client() as client:
+        job = await client.create_job(remote(), task_app={"url": url, **SEEDS})
+        failed = await client.wait_for(job.id, poll_s=0.02, timeout_s=60)
+    assert failed.status == "failed"
+    assert "no call of the rollout carried the candidate's prompt" in str(failed.error)
+    assert "Today is Friday" in str(failed.error)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from rollouts.errors import ServiceError
+from rollouts.service.guard import UrlPolicy
 from rollouts.service.jobs import webhooks
 from rollouts.testing import MockProvider
 from tests.service.conftest import Service, Start, settings_at, started
@@ -130,6 +131,16 @@ async def test_an_address_that_nobody_listens_at_harms_no_job_and_is_not_told(
     assert TOKEN not in str(event)
 
 
+async def test_a_host_that_no_name_can_be_is_a_delivery_that_fails(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_WAITS_S", ())
+    monkeypatch.setattr(UrlPolicy, "check", lambda self, url, what: url)
+    (event,) = await delivered(service, await run(service, f"http://hooks..example.org/{TOKEN}"))
+    assert not event["delivered"]
+    assert TOKEN not in str(event)
+
+
 async def test_a_delivery_outlives_the_service(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +181,7 @@ async def test_a_job_that_goes_on_tells_its_next_end(
         ({"url": "http://169.254.169.254/latest"}, "webhook.url: 169.254.169.254 is not a public address"),
         ({"url": "http://localhost:1/"}, "webhook.url: localhost is not a public address"),
         ({"url": "ftp://example.org/"}, "webhook.url must be a URL"),
+        ({"url": "https://hooks..example.org/"}, "webhook.url names no host"),
         ({"url": "https://me:secret@example.org/"}, "webhook.url holds a user or password"),
         ({"url": "https://example.org/", "key_name": "none"}, "webhook.key_name: there is no environment key 'none'"),
         ({"url": "https://example.org/", "secret": "s"}, "webhook.secret"),

@@ -105,6 +105,15 @@ async def test_an_environment_key_is_sealed_verified_and_deleted(
     assert (await http.get("/api/v1/env-keys/verify", headers=mine)).json() == {"present": False}
 
 
+async def test_keys_that_the_service_keeps_for_jobs_are_not_listed(
+    http: httpx.AsyncClient, ring: KeyRing, env_keys: EnvKeys
+) -> None:
+    for name in ("job-0123456789abcdef", "online:pl_0123456789abcdef", "KEY"):
+        env_keys.put("me", name, SECRET)
+    listed = await http.get("/api/v1/env-keys", headers=bearing(ring, "read", "me"))
+    assert [key["name"] for key in listed.json()["keys"]] == ["KEY"]
+
+
 @pytest.mark.parametrize("box", ["not base64!", "aGVsbG8=", "é", b64encode(SECRET.encode()).decode()])
 async def test_a_wrong_box_is_refused_without_being_shown(http: httpx.AsyncClient, ring: KeyRing, box: str) -> None:
     body = {"name": "KEY", "ciphertext_b64": box}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -98,9 +99,21 @@ async def test_what_was_learnt_survives_a_pause_and_a_restart(tmp_path: Any, pro
         await service.state.online.begun(session["session_id"], 5)
         assert (await ask(http, "GET", own))["state"] == before
         told = {"reward_info": {"outcome_objectives": {"reward": 0.5}}, "rollout_id": "trace_open"}
-        assert (await ask(http, "POST", f"{own}/reward", json=told))["candidate_id"] == open_one["candidate_id"]
+        first = await ask(http, "POST", f"{own}/reward", json=told)
+        assert first["candidate_id"] == open_one["candidate_id"]
+        after = (await ask(http, "GET", own))["state"]
+    async with started(settings_at(tmp_path, provider)) as service, service.http() as http:
+        await service.state.online.begun(session["session_id"], 5)
+        told = {"reward_info": {"outcome_objectives": {"reward": 0.9}}, "rollout_id": "trace_open"}
+        assert await ask(http, "POST", f"{own}/reward", json=told) == first
+        assert (await ask(http, "GET", own))["state"] == after
+        await ask(http, "POST", f"{own}/pause", json={})
         assert (await ask(http, "POST", f"{own}/cancel", json={}))["status"] == "cancelled"
         assert (await ask(http, "POST", f"{own}/cancel", 409, json={}))["code"] == "wrong_state"
+        job_id = session["session_id"]
+        while not service.state.engine.over(job_id):
+            await asyncio.sleep(0.01)
+        assert (await asyncio.to_thread(service.state.jobs.get, job_id, None)).result is not None
 
 
 async def test_a_system_of_an_ordinary_create(service: Service) -> None:
@@ -127,11 +140,56 @@ async def test_a_system_of_an_ordinary_create(service: Service) -> None:
         wrong: list[tuple[str, dict[str, Any], int]] = [
             ("candidates", {"deltas": {}}, 422),
             ("candidates", {"deltas": {"text_replacements": [{"old_text": "not there", "new_text": "x"}]}}, 422),
+            ("candidates", {"deltas": {"text_replacements": [{"old_text": SYSTEM, "new_text": "For {team}."}]}}, 422),
             ("status", {"rollout_id": "never seen", "status": "reward", "reward": 1}, 404),
             ("status", {"rollout_id": rollout, "status": "reward"}, 422),
         ]
         for route, sent, status in wrong:
             await ask(http, "POST", f"{system}/{route}", status, json=sent)
+
+
+async def test_a_rollout_is_rewarded_once_each_time_that_it_is_served(service: Service) -> None:
+    async with service.http() as http:
+        session = await ask(http, "POST", f"{BASE}/sessions", json=session_body(online_proposer_mode="none"))
+        own, system = (f"{BASE}/{kind}/{session['session_id']}" for kind in ("sessions", "systems"))
+
+        async def serve() -> None:
+            assert (await call(f"{session['proxy_url']}/trace_1/chat/completions", TEXTS[0]))[0] == 200
+
+        async def told(value: float, **named: str) -> dict[str, Any]:
+            return dict(await ask(http, "POST", f"{own}/reward", json={"reward_info": {"reward": value}, **named}))
+
+        async def counted() -> tuple[int, float]:
+            state = await ask(http, "GET", f"{system}/state")
+            return state["rewards"], state["candidates"]["baseline"]["mean_reward"]
+
+        await serve()
+        first = await told(1.0, rollout_id="trace_1")
+        assert await told(0.0, rollout_id="trace_1") == await told(1.0, correlation_id="trace_1") == first
+        again = {"rollout_id": "trace_1", "status": "reward", "reward": 0.0}
+        assert (await ask(http, "POST", f"{system}/status", json=again))["candidate_id"] == first["candidate_id"]
+        assert await counted() == (1, 1.0)
+        await serve()
+        await told(0.0, rollout_id="trace_1")
+        assert await counted() == (2, 0.5)
+        for _ in range(2):
+            await told(1.0)
+            await told(1.0, candidate_id="baseline")
+            await told(1.0, rollout_id="trace_unknown", candidate_id="baseline")
+        assert (await counted())[0] == 8
+
+
+async def test_calls_beside_the_prompt_are_traffic_like_any_other(service: Service) -> None:
+    async with service.http() as http:
+        session = await ask(http, "POST", f"{BASE}/sessions", json=session_body(online_proposer_mode="none"))
+        own = f"{BASE}/sessions/{session['session_id']}"
+        for number in range(2):
+            url = f"{session['proxy_url']}/trace_{number}/chat/completions"
+            async with http.post(url, json={"messages": [{"role": "user", "content": "Is this polite?"}]}) as answer:
+                assert (answer.status, answer.headers["x-rollouts-prompt"]) == (200, "unmatched")
+            told = {"reward_info": {"reward": 1}, "rollout_id": f"trace_{number}"}
+            assert (await ask(http, "POST", f"{own}/reward", json=told))["candidate_id"] == "baseline"
+        assert (await call(f"{session['proxy_url']}/trace_2/chat/completions", TEXTS[0]))[0] == 200
 
 
 async def test_the_budget_and_the_address_hold(service: Service) -> None:

@@ -49,6 +49,10 @@ class UrlPolicy:
             raise ConfigError(f"{what} must be a URL such as https://host:8001")
         if parts.username is not None or parts.password is not None:
             raise ConfigError(f"{what} holds a user or password; upload the app's key and name it instead")
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            raise ConfigError(f"{what} names no host: the parts of its name have 1 to 63 characters") from None
         address = _address(host)
         if address is not None and not self.permits(address):
             raise ConfigError(f"{what}: {_refusal(host)}")
@@ -63,10 +67,11 @@ class UrlPolicy:
         """A connector that judges the very address it is about to connect to, so that a name which resolves to one
         address when it is checked and to another when it is used (DNS rebinding) gains nothing.
 
-        A refused address is an `aiohttp.ClientConnectorError`. Use it with `allow_redirects=False`: a redirect would
-        take headers with it.
+        It makes any number of connections unless `options` set a `limit`: a request that waits for one does so within
+        its own timeout. A refused address is an `aiohttp.ClientConnectorError`. Use it with `allow_redirects=False`: a
+        redirect would take headers with it.
         """
-        return aiohttp.TCPConnector(socket_factory=self._socket, **options)
+        return aiohttp.TCPConnector(socket_factory=self._socket, **{"limit": 0, **options})
 
     def _socket(self, target: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, place = target

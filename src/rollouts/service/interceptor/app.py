@@ -50,9 +50,12 @@ class Interceptor:
         self._max_body_bytes, self._body_timeout_s = max_body_bytes, body_timeout_s
         self._registry = Registry(CallLog(log_bytes))
 
-    def desk(self, job_id: str, study: Study, endpoints: Mapping[str, Endpoint]) -> Desk:
-        """Opens the trials of a job. `endpoints` are those of its modules; all belong to `study`, whose ledger pays."""
-        return Desk(job_id, study, endpoints, self._registry, self._url_of)
+    def desk(self, job_id: str, study: Study, endpoints: Mapping[str, Endpoint], *, live: bool = False) -> Desk:
+        """Opens the trials of a job. `endpoints` are those of its modules; all belong to `study`, whose ledger pays.
+
+        `live` says that the calls are those of an application at work, which may call other routes beside.
+        """
+        return Desk(job_id, study, endpoints, self._registry, self._url_of, live=live)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answers one HTTP request."""

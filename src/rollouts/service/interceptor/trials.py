@@ -18,10 +18,12 @@ from rollouts.errors import (
     ConfigError,
     InvalidRequest,
     ModelNotFound,
+    NoCredit,
     ProviderError,
     RolloutsError,
     ServiceError,
     StoreError,
+    TaskAppError,
 )
 from rollouts.llm.relay_wire import Route
 from rollouts.prompt_optimization import Study
@@ -33,7 +35,7 @@ from rollouts.service.interceptor.upstreams import Exchange, Upstream, upstream_
 from rollouts.taskapp.trials import TrialSpec
 
 JSON = dict[str, Any]
-_LASTING = (BudgetExhausted, AuthenticationFailed, ModelNotFound, ConfigError, StoreError)
+_LASTING = (BudgetExhausted, AuthenticationFailed, ModelNotFound, NoCredit, ConfigError, StoreError)
 """Errors that say that the rollout did not take place, or that every other one would meet."""
 _PATIENCE = 5
 _REMEMBERED = 10_000
@@ -53,8 +55,8 @@ class _Ongoing:
 class Trial:
     """One rollout whose calls may be made now.
 
-    `matching` is shared by the trials of a job. `error` is what leaving the trial raises: the first error that lasts,
-    else that of the last call if it failed.
+    `matching` is shared by the trials of a job. `error` is the first error that lasts, else that of the last call if it
+    failed.
     """
 
     def __init__(self, spec: TrialSpec, job_id: str, upstreams: Mapping[str, Upstream], matching: Matching) -> None:
@@ -66,6 +68,17 @@ class Trial:
         self._substitution = Substitution(spec.baseline, spec.program, provider=provider)
         self._asked: Counter[str] = Counter()
         self._ongoing: dict[asyncio.Task[Any], _Ongoing] = {}
+        self._carried, self._unmatched = False, ""
+
+    @property
+    def failure(self) -> RolloutsError | None:
+        """What leaving the trial raises: `error`, else a TaskAppError where calls were answered and none of them
+        carried the candidate's prompt, because the rollout says nothing of it."""
+        if self.error is not None or self._carried or not self._unmatched:
+            return self.error
+        return TaskAppError(
+            f"no call of the rollout carried the candidate's prompt, so it has no score; {self._unmatched}"
+        )
 
     async def answer(self, body: JSON, route: Route, reply: Reply) -> JSON:
         """Answers one call into `reply`, all but its end. Returns its record.
@@ -89,7 +102,7 @@ class Trial:
         record: JSON = {"route": route, "module": module, "model": upstream.endpoint.name, "prompt": applied.outcome}
         record |= {"created_at": time.time(), "request": body}
         try:
-            self._matching.saw(applied, self.spec)
+            self._matching.saw(applied, self.spec, route)
             response = await upstream.answer(self._exchange(body, route, module), reply)
         except RolloutsError as error:
             self._failed(call, error)
@@ -99,7 +112,7 @@ class Trial:
             raise
         finally:
             del self._ongoing[task]
-        self._answered(call, response)
+        self._answered(call, response, route)
         spent = {"cost_usd": response.cost_micros / 1e6, "latency_s": response.latency_s, "cached": response.cached}
         return record | {"status": 200, "response": chat.completion_json(response, upstream.endpoint.model), **spent}
 
@@ -123,7 +136,7 @@ class Trial:
         spec = self.spec
         return Exchange(body=body, route=route, phase=spec.phase, module=module, repeat=spec.repeat, asked=self._asked)
 
-    def _answered(self, call: _Ongoing, response: Response) -> None:
+    def _answered(self, call: _Ongoing, response: Response, route: Route) -> None:
         self._remember(None)
         self._note(
             Call(
@@ -136,7 +149,11 @@ class Trial:
             )
         )
         applied = call.applied
-        if applied.outcome == "unmatched" or not self.open:
+        if applied.outcome == "unmatched":
+            self._unmatched = self._unmatched or _reason(applied, self.spec, route)
+            return
+        self._carried = True
+        if not self.open:
             return
         try:
             steps = chat.messages_of(applied.steps)
@@ -172,22 +189,36 @@ def trial_ended() -> ServiceError:
 
 
 class Matching:
-    """Watches whether the prompts of a job are found in what its app sends at all."""
+    """Watches whether the prompts of a job are found in what its app sends at all.
 
-    def __init__(self) -> None:
-        self._found, self._missed = False, 0
+    `live` traffic may call other routes beside, whose calls do not count.
+    """
 
-    def saw(self, applied: Applied, spec: TrialSpec) -> None:
+    def __init__(self, *, live: bool = False) -> None:
+        self._live, self._found, self._missed = live, False, 0
+
+    def saw(self, applied: Applied, spec: TrialSpec, route: Route) -> None:
         """Raises ConfigError when none of the first calls held a prompt that the job knows: then no candidate would
         ever be tried."""
+        if self._live and route != "chat/completions":
+            return
         self._found = self._found or applied.outcome != "unmatched"
-        self._missed += not self._found and bool(applied.messages)
+        self._missed += not self._found
         if not self._found and self._missed >= _PATIENCE:
             raise ConfigError(
                 f"none of the app's first {_PATIENCE} calls holds the prompt that the job starts from, so no candidate "
-                f"can take its place; make the two the same to the letter: "
-                + _difference(spec.baseline.modules[spec.module], applied.messages)
+                f"can take its place; {_reason(applied, spec, route)}"
             )
+
+
+def _reason(applied: Applied, spec: TrialSpec, route: Route) -> str:
+    """Why a call held no prompt, and what to change."""
+    if route != "chat/completions":
+        return f"calls of /{route} carry no prompt that can be exchanged: the app must use chat/completions"
+    if not applied.messages:
+        return "the app sends no messages"
+    difference = _difference(spec.baseline.modules[spec.module], applied.messages)
+    return f"make the app's prompt and the job's the same to the letter: {difference}"
 
 
 def _difference(template: PromptTemplate, messages: Sequence[JSON]) -> str:
@@ -244,19 +275,22 @@ class Desk:
         endpoints: Mapping[str, Endpoint],
         registry: Registry,
         url_of: Callable[[TrialSpec], str],
+        *,
+        live: bool = False,
     ) -> None:
         self._job_id, self._registry, self._url_of = job_id, registry, url_of
         self._upstreams = {module: upstream_of(endpoint, study) for module, endpoint in endpoints.items()}
-        self._matching = Matching()
+        self._matching = Matching(live=live)
         self._trials: set[Trial] = set()
 
     @contextmanager
     def open(self, spec: TrialSpec) -> Iterator[str]:
         """See `TrialDesk.open`.
 
-        Leaving it raises the BudgetExhausted, AuthenticationFailed, ModelNotFound, ConfigError or StoreError that any
-        of the trial's calls met, else the error of the last call if that failed. Raises ConfigError for a module
-        without an endpoint, TemplateError for a candidate that the baseline's values cannot fill.
+        Leaving it raises the BudgetExhausted, AuthenticationFailed, ModelNotFound, NoCredit, ConfigError or StoreError
+        that any of the trial's calls met, else the error of the last call if that failed, else TaskAppError when calls
+        were answered and none of them carried the candidate's prompt. Raises ConfigError for a module without an
+        endpoint, TemplateError for a candidate that the baseline's values cannot fill.
         """
         if missing := [name for name in (spec.module, *spec.program.modules) if name not in self._upstreams]:
             raise ConfigError(f"no endpoint is given for module {missing[0]!r} ({', '.join(self._upstreams)} have one)")
@@ -272,8 +306,8 @@ class Desk:
         finally:
             self._trials.discard(trial)
             self._registry.end(trial)
-        if trial.error is not None:
-            raise trial.error
+        if trial.failure is not None:
+            raise trial.failure
 
     def close(self) -> None:
         """Ends all trials that are open."""

@@ -140,7 +140,7 @@ class Engine:
         if active is not None:
             active.wish = "pause"
             self._gate.close(row.id)
-            self._end_soon(active, self._gate.emptied(row.id))
+            self._end_soon(active, self._at_rest(active))
 
     def resume(self, job_id: str, owner: str) -> None:
         """Lets a job that was paused, or has failed, go on where it was."""
@@ -151,13 +151,18 @@ class Engine:
         self._begin()
 
     def cancel(self, job_id: str, owner: str) -> None:
-        """Ends the job for good. What is in flight may end within the grace, so that the best so far is kept."""
-        row = self._checked(job_id, owner, "cancelled", "queued", "running", "paused")
-        self._set(row.id, "cancelled")
+        """Ends the job for good, and keeps the best so far: what is in flight may end within the grace, and a job that
+        rests is taken from the store once more, which calls nothing."""
+        before = self._checked(job_id, owner, "cancelled", "queued", "running", "paused")
+        row = self._set(before.id, "cancelled")
         self._queue.pop(row.id, None)
         active = self._active.get(row.id)
         if active is None:
-            self._finish(row.id, "cancelled")
+            if self._has_run(row.id):
+                self._queue[row.id] = row
+                self._begin()
+            else:
+                self._finish(row.id, "cancelled")
             return
         paused, active.wish = active.wish == "pause", "cancel"
         if active.study is None or paused:
@@ -208,7 +213,7 @@ class Engine:
             row = min(waiting, key=lambda row: (busy[row.owner], self._turns.get(row.owner, 0), row.created_at))
             self._turns[row.owner] = max(self._turns.values(), default=0) + 1
             del self._queue[row.id]
-            active = self._active[row.id] = Active(row)
+            active = self._active[row.id] = Active(row, wish="cancel" if row.status == "cancelled" else "")
             active.task = asyncio.create_task(self._run(active), name=row.id)
 
     async def _run(self, active: Active) -> None:
@@ -231,9 +236,10 @@ class Engine:
     async def _work(self, active: Active) -> None:
         row = active.row
         async with self._runners[row.kind].prepared(row) as job:
-            if active.wish:
+            if not active.wish:
+                self._set(row.id, "running", started_at=row.started_at or time.time())
+            elif row.status != "cancelled":
                 return
-            self._set(row.id, "running", started_at=row.started_at or time.time())
             result, _ = await run_job(job, self._store, options=self._options(active, job))
         fields = await asyncio.to_thread(said, job, result, self._store)
         self._finish(row.id, "cancelled" if active.cancelled else "succeeded", **fields)
@@ -243,6 +249,8 @@ class Engine:
 
         def attach(study: Study) -> None:
             active.study = study
+            if row.status == "cancelled":
+                study.replay("cancelled")
             if job.options.on_start is not None:
                 job.options.on_start(study)
 
@@ -290,6 +298,12 @@ class Engine:
             seq = self._jobs.last_event(job_id) + 1
             self._store.record(EventRow(run_id=job_id, seq=seq, kind=kind, data=data, created_at=time.time()))
         self._events.note(job_id)
+
+    async def _at_rest(self, active: Active) -> None:
+        """Returns when nothing of a job that starts no more rollouts is under way."""
+        await self._gate.emptied(active.row.id)
+        if active.study is not None:
+            await active.study.quiet()
 
     def _end_soon(self, active: Active, at_rest: Awaitable[object]) -> None:
         """Ends the job's task when it is at rest, at the latest after the grace."""

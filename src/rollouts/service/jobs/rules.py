@@ -11,20 +11,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rollouts.datasets import is_file_path
+from rollouts.datasets.spec import is_built_in
 from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_convert import located, metric_of
 from rollouts.experiments.config_errors import Problem, config_error
 from rollouts.service.settings import ServiceSettings
 
 _JOB = "prompt_learning."
-_DATA_PATHS = ("path", "train_path", "val_path", "test_path")
+_DATA_PATHS = ("path", "name", "train_path", "val_path", "test_path")
 _PATTERN_METRICS = ("regex", "json_schema")
 
 Found = Iterator[tuple[str, str]]
 
 
 def check_rules(job: JobConfig, settings: ServiceSettings, *, inline: bool = False) -> None:
-    """Raises ConfigError that lists everything the job may not ask for. `inline`: its path is one of the server's."""
+    """Raises ConfigError that lists everything the job may not ask for. `inline`: its `dataset.path`, and no other path
+    of it, is the server's own."""
     checks = [_places(job), _data(job, settings, inline), *(_code(job),) * (not settings.allow_code)]
     if not settings.allow_endpoints:
         checks.append(_endpoints(job))
@@ -41,11 +43,14 @@ def _places(job: JobConfig) -> Found:
 
 
 def _data(job: JobConfig, settings: ServiceSettings, inline: bool) -> Found:
-    if job.dataset is not None and not inline:
-        for name in _DATA_PATHS:
-            path = getattr(job.dataset, name)
+    if job.dataset is not None:
+        paths = {name: getattr(job.dataset, name) for name in _DATA_PATHS if not (inline and name == "path")}
+        for key, path in paths.items():
             if path is not None:
-                yield from _below(f"dataset.{name}", path, settings.data_dir)
+                yield from _below(f"dataset.{key}", path, settings.data_dir)
+                if job.dataset.format is not None and is_built_in(path):
+                    # The loader would take it for a file of the working directory.
+                    yield f"dataset.{key}", "a built-in data set has a format of its own; leave dataset.format out"
     for key, path in (
         ("score.schema_path", job.score.schema_path),
         ("score.options.schema_path", job.score.options.get("schema_path")),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rollouts.datasets import is_file_path
-from rollouts.errors import ConfigError
+from rollouts.errors import ConfigError, DataError
 from rollouts.experiments.config_errors import Problem, config_error
 from rollouts.experiments.config_keys import JOB
 from rollouts.experiments.estimate import check_models
@@ -46,15 +46,22 @@ class NativeRunner:
         yield await asyncio.to_thread(self._prepare, row)
 
     def _prepare(self, row: JobRow) -> Job:
-        settings, config, rows = self._settings, row.config["config"], row.config.get("rows")
-        folder = settings.results_dir / row.id
-        overrides = []
-        if rows is not None:
-            _check_alone(config)
-            overrides = [f"dataset.path={json.dumps(_written(rows, folder / 'rows.jsonl'), ensure_ascii=False)}"]
-        loaded = load_job(config, settings, overrides, name=row.name, inline=rows is not None)
+        folder, rows = self._settings.results_dir / row.id, row.config.get("rows")
+        if rows is None:
+            return self._job(row, folder)
+        _check_alone(row.config["config"])
+        file = _written(rows, folder / "rows.jsonl")
+        try:
+            return self._job(row, folder, file)
+        except (ConfigError, DataError) as error:
+            raise type(error)(str(error).replace(file, "rows")) from None
+
+    def _job(self, row: JobRow, folder: Path, file: str | None = None) -> Job:
+        settings, inline = self._settings, file is not None
+        overrides = [f"dataset.path={json.dumps(file, ensure_ascii=False)}"] if inline else []
+        loaded = load_job(row.config["config"], settings, overrides, name=row.name, inline=inline)
         job = prepare(loaded, {}, resolve=settings.resolve)
-        return ready(job, folder, config=_without_places(job.config, inline=rows is not None))
+        return ready(job, folder, config=_without_places(job.config, inline=inline))
 
 
 def load_job(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,18 +97,36 @@ async def _splits(app: RemoteApp, asked: Mapping[str, Any], seed: int) -> Splits
     train, val, test = (asked.get(f"{part}_seeds") or [] for part in PARTS)
     if not (train or val or test):
         train, val, test = await _drawn(app, seed)
-    seen = sorted({*train, *val} & {*test})
-    if seen:
-        raise ConfigError(f"task_app.test_seeds: the search sees seed {seen[0]} too; test on seeds of their own")
+    _check_apart([*train, *val], test, await app.size())
     rows = await app.samples([*train, *val, *test])
     return Splits(
         train=rows[: len(train)], val=rows[len(train) : len(train) + len(val)], test=rows[-len(test) or len(rows) :]
     )
 
 
+def _check_apart(seen: Sequence[int], test: Sequence[int], size: int | None) -> None:
+    """Raises ConfigError for a test seed whose row the search sees, or is tested twice. An app of `size` samples counts
+    seeds around."""
+
+    def row(seed: int) -> int:
+        return seed if size is None else seed % size
+
+    def problem(seed: int, other: int, what: str) -> ConfigError:
+        same = "" if seed == other else f", as seed {other} (the app has {size} samples)"
+        return ConfigError(f"task_app.test_seeds: {what}{same}; test on rows of their own, each once")
+
+    searched, tested = {row(seed): seed for seed in seen}, dict[int, int]()
+    for seed in test:
+        if row(seed) in searched:
+            raise problem(seed, searched[row(seed)], f"the search sees seed {seed} too")
+        if row(seed) in tested:
+            raise problem(seed, tested[row(seed)], f"seed {seed} is tested twice")
+        tested[row(seed)] = seed
+
+
 async def _drawn(app: RemoteApp, seed: int) -> tuple[list[int], list[int], list[int]]:
     """Seeds of an app for which the job names none."""
-    size = (await app.info()).size
+    size = await app.size()
     if size is None:
         raise ConfigError(f"the task app at {app.host} does not tell how many samples it has: name the job's seeds")
     sizes = auto_sizes(size)

@@ -33,6 +33,7 @@ KEY_NAME = "WEBHOOK_SECRET"
 
 _WAITS_S = (5.0, 30.0, 120.0, 600.0, 3600.0)
 _TIMEOUT_S = 10.0
+_CONNECTIONS = 100
 _PER_HOST = 4
 _GONE = 410
 
@@ -59,7 +60,7 @@ class Webhooks:
         """Takes up what earlier processes left. `tell(job_id, kind, **data)` records an event of a job."""
         self._tell = tell
         self._session = aiohttp.ClientSession(
-            connector=self._policy.connector(limit_per_host=_PER_HOST),
+            connector=self._policy.connector(limit=_CONNECTIONS, limit_per_host=_PER_HOST),
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
         )
         for row in self._jobs.webhooks_due():
@@ -123,7 +124,7 @@ class Webhooks:
                 return {"delivered": 200 <= response.status < 300, "status": response.status}
         except TimeoutError:
             return {"delivered": False, "error": f"no answer within {_TIMEOUT_S:g} s"}
-        except (aiohttp.ClientError, OSError, ConfigError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError, ConfigError) as error:
             return {"delivered": False, "error": str(error).replace(hook["url"], "the webhook")[:500]}
 
     def _secret(self, owner: str, hook: Mapping[str, Any]) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from base64 import b64decode
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -155,8 +156,9 @@ async def put_env_key(new: NewEnvKey, keys: EnvKeyring, caller: Worker) -> dict[
 
 @router.get("/env-keys", response_model=EnvKeyList)
 async def list_env_keys(keys: EnvKeyring, caller: Reader) -> dict[str, Any]:
-    """The names of the caller's environment keys."""
-    return {"keys": [asdict(key) for key in await asyncio.to_thread(keys.all, caller.owner)]}
+    """The names of the caller's environment keys, without those that the service keeps for single jobs."""
+    known = await asyncio.to_thread(keys.all, caller.owner)
+    return {"keys": [asdict(key) for key in known if re.fullmatch(_VARIABLE, key.name)]}
 
 
 @router.get("/env-keys/verify", response_model=Present)

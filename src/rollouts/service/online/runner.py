@@ -51,7 +51,8 @@ class OnlineRunner:
         async with AsyncExitStack() as stack:
 
             def work(study: Study) -> Coroutine[Any, Any, OptimizationResult]:
-                desk = self.interceptor.desk(row.id, study, dict.fromkeys(start.modules, job.task.endpoint))
+                endpoints = dict.fromkeys(start.modules, job.task.endpoint)
+                desk = self.interceptor.desk(row.id, study, endpoints, live=True)
                 stack.callback(desk.close)
                 stack.callback(self.systems.close, row.id)
                 return self._serve(job, study, OnlineSystem(study, start, desk, seed=job.settings.seed), options)

@@ -8,13 +8,13 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from rollouts.budget import Spend
 from rollouts.dtypes import Program, Sample, Trace
 from rollouts.errors import ConfigError, RolloutsError, ServiceError
 from rollouts.prompt_optimization import Study
-from rollouts.service.interceptor import PREFIX
+from rollouts.service.interceptor import PREFIX, Substitution
 from rollouts.service.keys import EnvKeys
 from rollouts.service.online.bandit import Bandit
 from rollouts.store import EventRow
@@ -38,6 +38,13 @@ class Rollout:
     path: str
     trial: ExitStack
     traces: list[Trace] = field(default_factory=list)
+
+
+class Credit(NamedTuple):
+    """Which candidate a reward went to."""
+
+    candidate: str
+    reward: float
 
 
 @dataclass(slots=True)
@@ -65,7 +72,7 @@ class OnlineSystem:
         self.rows: deque[Sample] = deque(maxlen=_ROWS)
         self._desk = desk
         self._open: OrderedDict[str, Rollout] = OrderedDict()
-        self._served: OrderedDict[str, str] = OrderedDict()
+        self._served: OrderedDict[str, str | Credit] = OrderedDict()
         self._last = START
 
     def replay(self, events: Iterable[EventRow]) -> None:
@@ -79,7 +86,7 @@ class OnlineSystem:
                 self._serve(data["rollout"], data["candidate"])
                 self.bandit.chosen += 1
             elif event.kind == "reward":
-                self._learn(data["candidate"], data["reward"])
+                self._learn(data["candidate"], data["reward"], data["rollout"])
 
     @property
     def version(self) -> int:
@@ -112,10 +119,16 @@ class OnlineSystem:
             self._close(next(iter(self._open)))
         return made
 
-    def reward(self, value: float, *, rollout_id: str | None = None, candidate: str | None = None) -> str:
+    def reward(self, value: float, *, rollout_id: str | None = None, candidate: str | None = None) -> Credit:
         """Credits the candidate that the rollout had, else the one named, else the one that was served last; the
-        rollout is over. Returns the candidate. Raises ServiceError (404) for one that there is not."""
-        named = self._served.get(rollout_id or "") or candidate or (self._last if rollout_id is None else None)
+        rollout is over. Raises ServiceError (404) for one that there is not.
+
+        A rollout has one reward: what is told again of one that was served changes nothing, and gives the first credit.
+        """
+        served = self._served.get(rollout_id or "")
+        if isinstance(served, Credit):
+            return served
+        named = served or candidate or (self._last if rollout_id is None else None)
         if named not in self.candidates:
             raise ServiceError(
                 f"nothing is known of rollout {rollout_id!r}, candidate {candidate!r}: name a rollout that was served, "
@@ -123,14 +136,14 @@ class OnlineSystem:
                 status=404,
                 code="rollout_not_found",
             )
-        self._learn(named, value)
+        credit = self._learn(named, value, rollout_id)
         self.study.emit("reward", rollout=rollout_id, candidate=named, reward=value)
         if rollout_id is not None and rollout_id in self._open:
             self._keep(self._open[rollout_id], value)
             self._close(rollout_id)
         self.study.best_score = self.bandit.arms[self.bandit.best].mean
         self.changed.set()
-        return named
+        return credit
 
     def done(self, rollout_id: str) -> None:
         """The rollout makes no more calls."""
@@ -138,7 +151,11 @@ class OnlineSystem:
             self._close(rollout_id)
 
     def add(self, program: Program, source: str) -> str:
-        """One more candidate; its id. One that is there already keeps its own."""
+        """One more candidate; its id. One that is there already keeps its own.
+
+        Raises TemplateError for one that the values of the start cannot fill: none of its calls could be answered.
+        """
+        Substitution(self.start, program)
         for name, known in self.candidates.items():
             if known.program.digest == program.digest:
                 return name
@@ -183,9 +200,13 @@ class OnlineSystem:
         while len(self._served) > _REMEMBERED:
             self._served.popitem(last=False)
 
-    def _learn(self, candidate: str, value: float) -> None:
+    def _learn(self, candidate: str, value: float, rollout_id: str | None) -> Credit:
         self.bandit.reward(candidate, value)
         self.rewarded += 1
+        credit = Credit(candidate, value)
+        if rollout_id is not None and rollout_id in self._served:
+            self._served[rollout_id] = credit
+        return credit
 
     def _learn_of(self, name: str, program: Program, source: str) -> None:
         self.candidates[name] = Candidate(program, source)

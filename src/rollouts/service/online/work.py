@@ -36,7 +36,7 @@ async def serve(
     """Serves until the study is stopped, or its time or money is used up; then the best candidate is the result."""
     study.enter("online")
     rounds, quiet_s = (len(system.candidates) - 1) // options.per_round, 0.0
-    while not study.stopping:
+    while not (study.stopping or study.replayed):
         _stop_in_time(study, waiting=system.waiting and quiet_s < _LAST_REWARDS_S)
         quiet_s = 0.0 if system.changed.is_set() else quiet_s + _TICK_S
         system.changed.clear()

@@ -126,16 +126,16 @@ async def get_prompt(session: Session, state: State, correlation_id: Annotated[R
 
 @router.post("/sessions/{session_id}/reward", summary="What a rollout was worth", responses=BODY)
 async def reward(session: Session, told: Reward, state: State) -> JSON:
-    """Credits the candidate whose prompt the rollout's calls carried. It is durable when this is answered."""
+    """Credits the candidate whose prompt the rollout's calls carried, once. It is durable when this is answered."""
     value = reward_of(told.reward_info)
     system = state.online.find(session.id)
     rollout = told.rollout_id or told.correlation_id or told.trace_ref
-    candidate = system.reward(value, rollout_id=rollout, candidate=told.candidate_id)
+    credit = system.reward(value, rollout_id=rollout, candidate=told.candidate_id)
     if told.stop:
         system.study.stop("stopped by the client")
         system.changed.set()
     await asyncio.to_thread(state.store.flush)
-    return {"ok": True, "session_id": session.id, "candidate_id": candidate, "reward": value}
+    return {"ok": True, "session_id": session.id, "candidate_id": credit.candidate, "reward": credit.reward}
 
 
 def _ordered(order: Literal["pause", "resume", "cancel"]) -> Any:
@@ -168,7 +168,8 @@ async def rollout_status(job: System, told: RolloutStatus, state: State) -> JSON
     if told.status == "reward":
         if told.reward is None:
             raise ConfigError("reward: missing; status reward comes with a number")
-        candidate = system.reward(told.reward, rollout_id=told.rollout_id, candidate=told.candidate_id)
+        credit = system.reward(told.reward, rollout_id=told.rollout_id, candidate=told.candidate_id)
+        candidate = credit.candidate
         await asyncio.to_thread(state.store.flush)
     elif told.status == "done":
         system.done(told.rollout_id)
