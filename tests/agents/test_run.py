@@ -359,3 +359,14 @@ async def test_what_is_no_environment_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="without reset, call, close"):
         async with opened(make, {}, AgentLimits()):
             pass
+
+
+async def test_a_result_that_is_no_json_is_told_to_the_model() -> None:
+    class Odd(Adder):
+        async def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+            return {(1, 2): 3}
+
+    trajectory = await run_agent(REQUEST, ScriptedLLM([added(2, 3), "5"]), environment=Odd())
+    assert trajectory.output == "5"
+    assert trajectory.tool_uses[0].error == "raised"
+    assert answers(trajectory)[0][1].startswith("error: TypeError: keys must be")

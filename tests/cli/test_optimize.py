@@ -130,6 +130,24 @@ def test_evaluate_scores_start_and_best(cli: Cli, provider: Provider) -> None:
     assert "over 5 rows" in shown.out
     assert "10 rollouts scored" in shown.out
     assert "Worst rows" in shown.out
+    assert "(95 %: " in shown.out
+    half = ("--split", "all", "--set", "score.confidence=0.6")
+    low, high = cli("evaluate", cli.job, "--json", *half).json["score"]["interval"]
+    assert high - low < start.json["score"]["interval"][1] - start.json["score"]["interval"][0]
+    assert "(60 %: " in cli("evaluate", cli.job, *half).out
+
+
+def test_rows_are_shown_as_json(cli: Cli, provider: Provider) -> None:
+    rows = [{"text": f"ticket {n}", "label": {"team": "ab"[n % 2], "urgent": True}} for n in range(12)]
+    (cli.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cli.change("rows.csv", "rows.jsonl")
+    provider(reply=lambda body: '{"urgent": true, "team": "a"}')
+    options = ("--set", "dataset.train=4", "--set", "dataset.val=4", "--set", "dataset.test=4", "--split", "all")
+    answer = cli("evaluate", cli.job, *options)
+    assert answer.code == 0, answer.err
+    assert '{"team": "b", "urgent"' in answer.out
+    assert '{"team": "b", "urgent": true}' in cli("runs", "show", "latest", "--rollouts").out
+    assert 0 < cli("evaluate", cli.job, *options, "--json").json["score"]["mean"] < 1
 
 
 def test_evaluate_counts_failures(cli: Cli, provider: Provider) -> None:

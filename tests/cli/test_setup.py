@@ -161,3 +161,74 @@ def test_init_suggests_a_job_that_fits_the_data(cli: Cli) -> None:
     assert config.dataset.labels == ("bugs, crashes", "sales")
     assert config.initial_prompt.system == "Answer with one of:\n- bugs, crashes\n- sales"
     assert "line 4, column 'Team': the ground truth is empty" in cli("config", "check", "mixed.toml").err
+
+
+def written(cli: Cli, name: str, rows: list[dict[str, object]]) -> None:
+    (cli.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_init_keeps_labels_that_are_no_texts_as_the_data_have_them(cli: Cli) -> None:
+    written(cli, "flags.jsonl", [{"text": f"ticket {n}", "label": n % 3 == 0} for n in range(30)])
+    assert cli("init", "flags.toml", "--data", "flags.jsonl", "--endpoint", "local", "--yes").code == 0
+    config = load_config(cli.folder / "flags.toml").config
+    assert config.dataset is not None
+    assert config.dataset.labels == ("false", "true")
+    assert config.initial_prompt.system == "Answer with one of: false, true."
+    assert cli("config", "check", "flags.toml").code == 0
+
+
+def test_init_names_no_labels_where_answers_are_objects(cli: Cli) -> None:
+    written(cli, "objects.jsonl", [{"text": f"ticket {n}", "label": {"team": "ab"[n % 2]}} for n in range(30)])
+    assert cli("init", "objects.toml", "--data", "objects.jsonl", "--endpoint", "local", "--yes").code == 0
+    config = load_config(cli.folder / "objects.toml").config
+    assert config.dataset is not None
+    assert config.dataset.labels is None
+    assert cli("config", "check", "objects.toml").code == 0
+
+
+def test_init_makes_placeholders_of_column_names(cli: Cli) -> None:
+    (cli.folder / "odd.csv").write_text(
+        "2nd col,a b,a_b,Öl,label\n" + "".join(f"{n},x,y,z,{n % 2}\n" for n in range(20))
+    )
+    options = ("init", "odd.toml", "--data", "odd.csv", "--endpoint", "local", "--yes")
+    assert cli(*options, "--input", "2nd col", "--input", "a b", "--input", "Öl").code == 0
+    config = load_config(cli.folder / "odd.toml").config
+    assert config.dataset is not None
+    assert config.dataset.inputs == {"_2nd_col": "2nd col", "a_b": "a b", "_Öl": "Öl"}
+    assert cli("config", "check", "odd.toml").code == 0
+    both = (*options, "--force", "--input", "a b")
+    refused = cli(*both, "--input", "a_b")
+    assert refused.code == 2
+    assert "the columns 'a b' and 'a_b' would both be {a_b}" in refused.err
+    assert cli(*both, "--input", "a_b_2=a_b").code == 0
+
+
+def test_init_takes_a_budget_of_0_for_what_it_is(cli: Cli) -> None:
+    answer = cli("init", "new.toml", "--data", "rows.csv", "--yes", "--budget", 0)
+    assert answer.code == cli("optimize", cli.job, "--dry-run", "--budget", 0).code == 2
+    assert "termination_config.budget: 0: expected an integer of at least 1" in answer.err
+    assert not (cli.folder / "new.toml").exists()
+
+
+def test_init_asks_again_for_what_is_no_number(cli: Cli) -> None:
+    answers = ["rows.csv", "", "", "local", "", "", "many", "70"]
+    result = CliRunner().invoke(app, ["init", "asked.toml"], input="\n".join(answers) + "\n", standalone_mode=False)
+    assert result.exception is None, result.output
+    assert load_config(cli.folder / "asked.toml").config.termination_config.budget == 70
+
+
+def test_init_finds_a_file_below_the_home_folder(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(cli.folder))
+    answer = cli("init", "new.toml", "--data", "~/rows.csv", "--endpoint", "local", "--yes")
+    assert answer.code == 0, answer.err
+    config = load_config(cli.folder / "new.toml").config
+    assert config.dataset is not None
+    assert config.dataset.path == "rows.csv"
+
+
+def test_init_knows_columns_that_the_first_row_lacks(cli: Cli) -> None:
+    rows = [{"text": f"ticket {n}", "label": "ab"[n % 2]} for n in range(30)]
+    written(cli, "late.jsonl", [{"label": "a"}, *rows])
+    answer = cli("init", "late.toml", "--data", "late.jsonl", "--endpoint", "local", "--yes")
+    assert answer.code == 0, answer.err
+    assert "line 1, column 'text': the input is missing" in cli("config", "check", "late.toml").err

@@ -48,7 +48,8 @@ def evaluator(
 ) -> Evaluator:
     llm = provider or ScriptedLLM(answers(200))
     ledger = Ledger(budget or Budget())
-    client = wrap(llm, CallContext(ledger, store=store, run_id=run_id, slots=slots))
+    context = CallContext(ledger, store=store, run_id=run_id, slots=slots)
+    client = wrap(llm, context)
     return Evaluator(
         Task(endpoint=ENDPOINT, score_fn=score_fn, metric_id=task.pop("metric_id", "right"), **task),
         {ENDPOINT.connection: client},
@@ -57,6 +58,7 @@ def evaluator(
         store=store,
         run_id=run_id,
         failure_limit=limit or FailureLimit(share=1.0),
+        clock=context.run_clock,
     )
 
 

@@ -65,6 +65,12 @@ def scored(metric: ScoreFn, output: str, truth: Any) -> Score:
         ("b", {"a", "b"}),
         ("note: this", "note: this"),
         ('{"a":1,"b":2}', {"b": 2, "a": 1}),
+        ('{"team": "billing"}', {"team": "billing"}),
+        ('```json\n{"b": [2, null], "a": "Billing."}\n```', {"a": "billing", "b": [2.0, None]}),
+        (' {"a": {"b": true}} ', {"a": {"b": True}}),
+        ('{"a": 2}', [{"a": 1}, {"a": 2}]),
+        ('["a", "b"]', [["a", "b"]]),
+        ('Answer: {"a":1}', {"a": 1}),
     ],
 )
 def test_exact_match_accepts(output: str, truth: Any) -> None:
@@ -95,9 +101,19 @@ def test_exact_match_accepts(output: str, truth: Any) -> None:
         ("Answer:", ""),
         ("Ratio 3: 4", "4"),
         ("cafe", "café"),
+        ("billing", {"team": "billing"}),
+        ('{"team": "sales"}', {"team": "billing"}),
+        ('{"team": "billing", "more": 1}', {"team": "billing"}),
+        ('{"team": "billing"', {"team": "billing"}),
+        ('It is {"team": "billing"}', {"team": "billing"}),
+        ('{"a": 1}', {"a": True}),
+        ('{"a": [1, 2]}', {"a": [2, 1]}),
+        ('{"a": [1]}', {"a": [1, 1]}),
+        ('[{"a": 1}]', {"a": 1}),
+        ("[" * 100_000, {"a": 1}),
     ],
 )
-def test_exact_match_refuses(output: str, truth: str) -> None:
+def test_exact_match_refuses(output: str, truth: Any) -> None:
     found = scored(exact_match(), output, truth)
     assert found.value == 0.0
     assert found.feedback is not None
@@ -109,6 +125,9 @@ def test_exact_match_strict_compares_every_character() -> None:
     assert scored(strict, "Yes", "Yes").value == 1.0
     assert scored(strict, "yes", "Yes").value == 0.0
     assert scored(strict, "Yes ", "Yes").value == 0.0
+    assert scored(strict, '{ "a": "Yes" }', {"a": "Yes"}).value == 1.0
+    assert scored(strict, '{ "a": "yes" }', {"a": "Yes"}).value == 0.0
+    assert scored(strict, '```json\n{"a": "Yes"}\n```', {"a": "Yes"}).value == 0.0
 
 
 @given(st.text(max_size=40))
@@ -135,6 +154,10 @@ def test_every_text_matches_itself(text: str) -> None:
         ("答えは東京です", "東京", 1),
         ("", "cat", 0),
         ("a dog", ["cat", "dog"], 1),
+        ('It is {"b": 2, "a": "X"}, I think', {"a": "x", "b": 2}, 1),
+        ('{"a": 1} or {"a": 2}', [{"a": 3}, {"a": 2}], 1),
+        ('It is {"a": 1, "b": 2}', {"a": 1}, 0),
+        ("a is 1", {"a": 1}, 0),
     ],
 )
 def test_contains(output: str, truth: Any, value: float) -> None:

@@ -241,8 +241,8 @@ def test_a_stated_identity_is_taken() -> None:
 
 
 def test_built_in_identities_hold_the_options() -> None:
-    assert exact_match().identity == 'exact_match@2{"normalise":true}'
-    assert repr(exact_match()) == '<metric exact_match@2{"normalise":true}>'
+    assert exact_match().identity == 'exact_match@3{"normalise":true}'
+    assert repr(exact_match()) == '<metric exact_match@3{"normalise":true}>'
 
 
 @pytest.mark.parametrize(

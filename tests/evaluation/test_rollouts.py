@@ -119,13 +119,13 @@ async def test_a_failed_call_is_a_failure_of_the_call() -> None:
     assert evaluation.value is None
 
 
-@pytest.mark.parametrize("where", ["call", "score"])
+@pytest.mark.parametrize("where", ["program", "score"])
 async def test_code_that_wants_to_end_the_process_fails_its_rollout_alone(where: str) -> None:
     def leave(*_: Any) -> float:
         sys.exit(3)
 
     async def run(sample: Sample, agents: Any) -> str:
-        return str(leave()) if where == "call" else "x"
+        return str(leave()) if where == "program" else "x"
 
     program = replace(PROGRAM, run=run)
     evaluation = await evaluate_sample(program, SAMPLE, task(leave), clients("x"))
@@ -270,3 +270,9 @@ def test_the_key_is_the_same_in_every_process() -> None:
 
 def test_an_endpoint_is_a_value() -> None:
     assert Endpoint.parse("fake/m").connection == ENDPOINT.connection
+
+
+def test_endpoints_with_keys_of_their_own_share_no_connection_and_show_no_key() -> None:
+    one, two = (replace(ENDPOINT, api_key=key) for key in ("KEY-ONE", "KEY-TWO"))
+    assert len({one.connection, two.connection, ENDPOINT.connection}) == 3
+    assert "KEY" not in one.connection

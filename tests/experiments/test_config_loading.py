@@ -12,6 +12,7 @@ import pytest
 
 from rollouts.errors import ConfigError
 from rollouts.experiments.config_convert import to_budget, to_dataset, to_endpoint, to_template
+from rollouts.experiments.config_errors import is_secret
 from rollouts.experiments.config_search import mipro_settings
 from rollouts.experiments.loading import DEFAULT_BUDGET, LoadedConfig, load_config, parse_config
 
@@ -415,6 +416,14 @@ SECRET = "sk-do-not-show-1234"
             "prompt_learning.policy.base_url",
         ),
         ({"execution": {"store": f"postgresql://me:{SECRET}@host/db"}}, "prompt_learning.execution.store"),
+        (
+            {"policy": {"model": "openai/m", "extra": {"extra_headers": {"x-auth-token": SECRET}}}},
+            "prompt_learning.policy.extra.extra_headers.x-auth-token",
+        ),
+        (
+            {"environment": {"name": "mcp", "options": {"env": {"AWS_SECRET_ACCESS_KEY": SECRET}}}},
+            "prompt_learning.environment.options.env.AWS_SECRET_ACCESS_KEY",
+        ),
     ],
 )
 def test_keys_in_the_file_are_refused_and_never_shown(tables: dict[str, Any], key: str) -> None:
@@ -432,3 +441,41 @@ def test_a_task_app_key_is_dropped_and_said() -> None:
     loaded = parse_config(base(task_app_api_key=SECRET))
     assert any("task_app_api_key has no effect here" in note for note in loaded.notes)
     assert SECRET not in json.dumps(loaded.resolved) + " ".join(loaded.notes) + repr(loaded)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_prompt_tokens", "max_token", "tokens"])
+def test_counts_of_tokens_are_no_secrets(name: str) -> None:
+    assert not is_secret(name)
+
+
+@pytest.mark.parametrize("name", ["token", "SLACK_BOT_TOKEN", "authToken", "aws_access_key", "X-Subscription-Key"])
+def test_names_of_tokens_and_keys_are_secrets(name: str) -> None:
+    assert is_secret(name)
+
+
+def test_a_column_may_be_called_token() -> None:
+    data = {"path": "x.csv", "inputs": {"query": "text", "token": "token"}, "ground_truth": "tag"}
+    assert parse_config(base(dataset=data)).config.dataset is not None
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda table: {"policy": {"model": "openai/m", "extra": {"extra_headers": table}}},
+        lambda table: {"policy": {"model": "openai/m", "extra": {"extra_query": table}}},
+        lambda table: {"environment": {"name": "mcp", "options": {"command": "x", "env": table}}},
+        lambda table: {"environment": {"name": "mcp", "options": {"url": "http://x", "headers": table}}},
+    ],
+)
+def test_what_is_stored_of_headers_queries_and_environments_holds_no_value(place: Any) -> None:
+    def stored(value: str) -> str:
+        loaded = parse_config(base(**place({"X-Mine": value})))
+        assert value in str(loaded.config.model_dump())  # what is sent stays
+        return json.dumps(loaded.resolved)
+
+    text = stored(SECRET)
+    assert SECRET not in text
+    assert "X-Mine" in text
+    assert "[redacted " in text
+    assert stored(SECRET) == text  # a resumed run finds its settings,
+    assert stored(SECRET + "5") != text  # and notices a change

@@ -38,6 +38,7 @@ def test_every_key_acts() -> None:
         "minibatch_size": 6,
         "num_candidates": 3,
         "sources": ["reflect"],
+        "perfect_score": 4.5,
         "tie_break": 0.5,
         "optimize": ["system", "user_template"],
         "optimize_instructions": False,

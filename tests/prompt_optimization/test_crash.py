@@ -7,6 +7,8 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,23 @@ def test_a_failing_store_at_any_commit(tmp_path: Path, fail_after: int, whole: t
     result, before, after = interrupted(tmp_path / "s.db", fail_after, Budget(), "commits")
     assert result == whole[0]
     assert before + after <= whole[1] + SLOTS + SMALL.num_candidates
+
+
+@pytest.mark.parametrize("later", [{}, {"max_tokens": 1_000_000}])
+def test_what_had_no_cap_counts_as_what_is_stored(tmp_path: Path, later: dict[str, int]) -> None:
+    """Its bound is far ahead of what a killed run spent."""
+    first, second = World(), World()
+    data, budget = splits(**DATA), Budget(max_rollouts=100)
+    with closing(open_store(tmp_path / "s.db")) as inner, pytest.raises(StoreError):
+        first.run_sync(data=data, slots=SLOTS, budget=budget, store=FaultyStore(inner, fail_after=83), run_id="r")
+    with closing(open_store(tmp_path / "s.db")) as store:
+        again = replace(budget, **later)
+        result = second.run_sync(data=data, slots=SLOTS, budget=again, store=store, run_id="r", resume=True)
+    billed, most = first.llm.calls + second.llm.calls, 2 * SLOTS * 400
+    assert billed <= result.spend.calls <= billed + 2 * SLOTS
+    assert result.spend.tokens <= first.llm.tokens + second.llm.tokens + most
+    assert result.verdict is not None
+    assert result.verdict.n > 0
 
 
 @pytest.mark.parametrize("caps", [{"max_calls": 90}, {"max_rollouts": 80}, {"max_tokens": 12_000}])
@@ -184,6 +203,8 @@ def test_a_finished_run_resumes_to_the_same_result_for_nothing(tmp_path: Path) -
 
 _SCRIPT = """
 import os, signal, sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from rollouts.budget import Budget
 from rollouts.store import open_store

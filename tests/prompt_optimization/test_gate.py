@@ -26,6 +26,18 @@ def run(gate: Gate, differences: list[float], *, learn: bool = True) -> tuple[Ga
         place += gate.block(place)
 
 
+def test_the_unit_of_the_scores_decides_nothing() -> None:
+    """Also where the start's scores did not tell how wide they spread."""
+    rng = random.Random(0)
+    known, unknown = Gate(100, scale=100.0), Gate(100)
+    for _ in range(20):
+        differences = [100.0 * rng.choice((-1, 0, 0, 1, 1)) for _ in range(rng.choice((8, 12, 18)))]
+        verdicts = [gate.judge(differences, left=100 - len(differences)) for gate in (known, unknown)]
+        assert verdicts[0] == verdicts[1]
+        known.learn(verdicts[0])
+        unknown.learn(verdicts[1])
+
+
 def test_a_clear_loser_is_rejected_after_one_block_and_a_clear_winner_accepted() -> None:
     loser, compared = run(Gate(200), [-1.0] * 200)
     assert (loser.decision, compared) == ("reject", 8)

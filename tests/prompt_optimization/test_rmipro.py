@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rollouts.budget import Budget, Constraints
-from rollouts.dtypes import Agent, Evaluation, Failure, Program, PromptTemplate, Request, Sample, Score
+from rollouts.dtypes import Agent, Evaluation, Failure, Program, PromptTemplate, Request, Sample, Score, Trajectory
 from rollouts.dtypes.scoring import Metric
 from rollouts.errors import ConfigError, StoreError
 from rollouts.prompt_optimization.rmipro import RMIPROConfig, run_rmipro
@@ -120,6 +120,18 @@ async def test_texts_come_from_both_kinds_of_writers(source: str) -> None:
     adopted = [data for kind, data in events if kind == "adopted"]
     assert {data["source"] for data in adopted} <= {"llm", "rules"} if source == "propose" else {"reflection"}
     assert any("What happened with it" in text for text in model.asked) == (source == "reflect")
+
+
+@pytest.mark.parametrize(("perfect", "reflects"), [(10.0, True), (1.0, False)])
+async def test_what_is_worth_reflecting_on_is_a_setting(perfect: float, reflects: bool) -> None:
+    def from_1_to_10(trajectory: Trajectory, sample: Sample) -> float:
+        return 10.0 if trajectory.output == sample.ground_truth else 1.0
+
+    model = TwoSteps()
+    config = {"sources": ("reflect",), "optimize_demos": False, "perfect_score": perfect}
+    result = await optimized(model, program(find=FIND), from_1_to_10, config=config)
+    assert any("What happened with it" in text for text in model.asked) is reflects
+    assert (result.best.score == 10) is reflects
 
 
 async def test_every_round_says_where_the_trials_went_and_why() -> None:

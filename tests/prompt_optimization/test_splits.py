@@ -2,8 +2,37 @@
 
 from __future__ import annotations
 
-from rollouts.dtypes import Sample
-from rollouts.prompt_optimization import Splits
+from dataclasses import replace
+
+import pytest
+
+from rollouts.dtypes import PromptTemplate, Sample
+from rollouts.errors import DataError
+from rollouts.prompt_optimization import MIPROConfig, Splits, StudyOptions
+from rollouts.prompt_optimization.prepared import prepared
+
+
+def test_ready_splits_are_kept_apart_and_their_ids_tell_rows_apart() -> None:
+    rows = [Sample(inputs={"x": f"row {n}"}, ground_truth="a", id=str(n)) for n in range(12)]
+    template, config, options = PromptTemplate("s", "{x}"), MIPROConfig(), StudyOptions()
+    overlapping = Splits(train=rows[:8], val=rows[4:10], test=rows[8:])
+    _, data, told = prepared(template, overlapping, config, options)
+    assert (list(data.train), list(data.val), list(data.test)) == (rows[:4], rows[4:8], rows[8:])
+    assert sum("were left out" in note for note in told.notes) == 2
+    nameless = [replace(row, id="") for row in rows[8:]]
+    with pytest.raises(DataError, match="4 samples of the test split have the id ''"):
+        prepared(template, Splits(train=rows[:4], val=rows[4:8], test=nameless), config, options)
+
+
+def test_training_rows_by_number_are_mixed() -> None:
+    """Files are often sorted by label, and the first rows are bootstrapped and shown to proposers."""
+    rows = [{"x": f"row {n}", "y": "abcd"[n // 10]} for n in range(40)]
+    config = MIPROConfig(train_seeds=(*range(8), *range(10, 18), *range(20, 28), *range(30, 38)), val_seeds=(8, 18))
+    template = PromptTemplate("s", "{x}")
+    _, data, _ = prepared(template, rows, config, StudyOptions())
+    assert {sample.ground_truth for sample in data.train[:8]} == set("abcd")
+    assert {sample.inputs["x"] for sample in data.train} == {f"row {n}" for n in config.train_seeds}
+    assert prepared(template, rows, config, StudyOptions())[1].train == data.train
 
 
 def test_the_first_rows_of_a_cut_have_all_labels_in_proportion() -> None:

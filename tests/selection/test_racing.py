@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from itertools import product
 from statistics import mean
 
 import numpy as np
@@ -95,6 +96,31 @@ def test_a_candidate_that_joins_opens_a_stopped_race_again() -> None:
     assert chooser.should_stop()
     chooser.add_level(0)
     assert not chooser.should_stop()
+
+
+@pytest.mark.parametrize("scale", [10.0, 100.0])
+def test_a_unit_that_was_not_told_decides_nothing(scale: float) -> None:
+    def asked(unit: float) -> tuple[list[Cell], Candidate]:
+        score = coin(3, factor_chance(3, (8, 8)))
+        chooser = selector("racing", space(8, 8, samples=60), budget=500, epsilon=0.03 * unit)
+        played = play(chooser, lambda c, s: unit * (score(c, s) or 0.0), batch=16)
+        return played.cells, chooser.recommend().candidate
+
+    assert asked(scale) == asked(1.0)
+
+
+@pytest.mark.parametrize(("least", "most"), [(-1.0, 0.0), (-100.0, 0.0), (5.0, 10.0)])
+def test_wherever_the_scores_lie_the_race_ends_at_one_as_good(least: float, most: float) -> None:
+    regrets: dict[bool, list[float]] = {True: [], False: []}
+    for seed, told in product(range(6), (True, False)):
+        chance = factor_chance(seed, (8, 8))
+        score = coin(seed, chance)
+        known = {"low": least, "high": most} if told else {}
+        chooser = selector("racing", space(8, 8, samples=60), budget=500, epsilon=None, seed=seed, **known)
+        play(chooser, lambda c, s, score=score: least + (most - least) * (score(c, s) or 0.0), batch=16)
+        best = max(chance(candidate) for candidate in product(range(8), range(8)))
+        regrets[told].append(best - chance(chooser.recommend().candidate))
+    assert sum(regrets[False]) <= sum(regrets[True]) + 0.06
 
 
 def test_scores_below_the_range_reach_no_target() -> None:

@@ -95,6 +95,18 @@ def test_runs_that_repeat_each_other_are_no_evidence(tasks: int) -> None:
     assert of_differences(*moved[:-1], 0.11, tasks=tasks).verdict == "better"
 
 
+def test_an_interval_holds_no_difference_that_scores_cannot_have() -> None:
+    start, ours = {("a", 0): 0.5, ("a", 1): 0.0}, {("a", 0): 1.0, ("a", 1): 0.6}
+    swing = {"start": {**start, ("a", 2): 1.0}, "ours": {**ours, ("a", 2): 0.0}}
+    found = compare_methods(swing, baseline="start")["ours"]
+    assert (found.difference.low, found.difference.high) == (-1.0, 1.0)
+    points = {name: {run: 100 * score for run, score in part.items()} for name, part in swing.items()}
+    found = compare_methods(points, baseline="start")["ours"]
+    assert found.difference.high > 100
+    same = compare_methods({"start": start, "ours": start}, baseline="start")["ours"]
+    assert math.isinf(same.difference.high), "nothing is known of the noise"
+
+
 def test_the_order_of_runs_changes_nothing() -> None:
     scores = {"start": runs(0.0), "ours": runs(0.01)}
     turned = {name: dict(reversed(part.items())) for name, part in scores.items()}

@@ -85,13 +85,13 @@ class Toolbox:
         limit = self._limits.tool_timeout_s
         try:
             result = await within(limit, self._clock, self._environment.call(call.name, arguments))
+            return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str), None
         except Overtime:
             return f"error: {call.name} gave no result within {limit:g} s", "timeout"
         except EnvironmentFailed:
             raise
         except Exception as error:  # noqa: BLE001 - the model is told, and may mend its call
             return f"error: {_said(error)}", "raised"
-        return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str), None
 
     def _shown(self, text: str) -> str:
         limit = self._limits.max_output_chars

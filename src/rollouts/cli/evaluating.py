@@ -103,10 +103,8 @@ def report_json(report: EvaluationReport, part: str) -> dict[str, Any]:
 
 def _show(console: Console, report: EvaluationReport, part: str) -> None:
     interval, summary = report.interval, report.summary
-    console.print(
-        f"Score on {part}: {words.score(interval.mean)} "
-        f"(95 %: {words.score(interval.low)} to {words.score(interval.high)}) over {interval.n} rows"
-    )
+    ends = f"{100 * report.confidence:g} %: {words.score(interval.low)} to {words.score(interval.high)}"
+    console.print(f"Score on {part}: {words.score(interval.mean)} ({ends}) over {interval.n} rows")
     counts = f"{summary.scored} rollouts scored, {summary.failed} failed, {summary.missing} left out"
     console.print(f"{counts}; {report.cached} were known already")
     for reason, times in summary.failures.items():
@@ -117,12 +115,12 @@ def _show(console: Console, report: EvaluationReport, part: str) -> None:
     for column in ("id", "score", "input", "expected", "output"):
         table.add_column(column)
     for row in report.rows[:_WORST]:
-        inputs = " ".join(str(value) for value in row.sample.inputs.values())
+        inputs = " ".join(map(words.told, row.sample.inputs.values()))
         table.add_row(
             row.sample.id,
             words.score(row.score),
             words.short(inputs, 60),
-            words.short(row.sample.ground_truth, 30),
+            words.short(words.told(row.sample.ground_truth), 30),
             words.short(row.output, 30),
         )
     if report.rows:

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from rollouts.cli import failures, reports, words
 from rollouts.cli.checking import check
-from rollouts.cli.running import check_folder, prepared, watched
+from rollouts.cli.running import check_folder, is_store, prepared, watched
 from rollouts.datasets import PARTS
-from rollouts.errors import ConfigError
+from rollouts.errors import ConfigError, RunNotFound
 from rollouts.experiments.estimate import check_models, estimate
 from rollouts.experiments.job import Job, prepare, run_job, save
 from rollouts.experiments.loading import LoadedConfig
@@ -46,6 +46,11 @@ def optimize(loaded: LoadedConfig, wishes: Wishes) -> int:
         return _dry_run(job, console, as_json=wishes.as_json)
     if wishes.check:
         return check(job, console, as_json=wishes.as_json)
+    if again and not is_store(job.store):
+        raise RunNotFound(
+            f"there is no store at {job.store}, so no run to go on with; name one with --store, or start without "
+            "--resume or --run"
+        )
     check_folder(job.folder)
     store = open_store(job.store)
     try:

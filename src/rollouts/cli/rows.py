@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich.table import Table
@@ -49,20 +48,18 @@ def _table(pairs: list[RowPair]) -> Table:
             pair.sample_id,
             "–" if pair.change is None else f"{pair.change:+.2g}",
             words.short(_told(pair.inputs), 160),
-            words.short(_told(pair.ground_truth), 60),
+            words.short(words.told(pair.ground_truth), 60),
             words.short(words.answer(pair.start.output, pair.start.failure), 80),
             words.short(words.answer(pair.best.output, pair.best.failure), 80),
         )
     return table
 
 
-def _told(value: Any) -> str:
-    """A value as a reader wants it: the text of a single input, JSON of several."""
-    if isinstance(value, dict) and len(value) == 1:
-        (value,) = value.values()
-    if value is None:
-        return "–"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _told(inputs: Any) -> str:
+    """Inputs as a reader wants them: a single one alone, JSON of several."""
+    if isinstance(inputs, dict) and len(inputs) == 1:
+        (inputs,) = inputs.values()
+    return words.told(inputs)
 
 
 def _json(pair: RowPair) -> dict[str, Any]:

@@ -75,6 +75,11 @@ def place_of_store(given: str | None) -> str:
     return given or os.environ.get("ROLLOUTS_STORE") or DEFAULT_STORE
 
 
+def is_store(place: str) -> bool:
+    """False where there is no store to read from, and opening one would make an empty one."""
+    return "://" in place or Path(place).expanduser().exists()
+
+
 def watched(console: Console, options: StudyOptions, work: Callable[[StudyOptions], Awaitable[T]]) -> Ended:
     """Runs `work` with options that show progress and obey signals."""
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rollouts.budget import Budget, Spend
 from rollouts.cli import failures, reports, words
 from rollouts.cli.lineage import lineage_table, trials_table
-from rollouts.cli.running import place_of_store
+from rollouts.cli.running import is_store, place_of_store
 from rollouts.errors import ConfigError, StoreError
 from rollouts.experiments.config_keys import ALGORITHMS
 from rollouts.experiments.export import (
@@ -39,7 +39,7 @@ _PAGE = 100
 def stored(place: str | None) -> Iterator[Store]:
     """The store to read from; raises StoreError where there is none, instead of making an empty one."""
     where = place_of_store(place)
-    if "://" not in where and not Path(where).expanduser().exists():
+    if not is_store(where):
         raise StoreError(f"there is no store at {where}; name one with --store, or start a run that makes it")
     store = open_store(where)
     try:
@@ -175,7 +175,7 @@ def show_rollouts(
             row["sample_id"],
             row["program"][:10],
             words.score(row["score"]),
-            "–" if row["ground_truth"] is None else words.short(row["ground_truth"], 40),
+            words.short(words.told(row["ground_truth"]), 40),
             words.short(words.answer(row["output"], row["failure"]), 80),
             str(row["prompt_tokens"] + row["completion_tokens"]),
             words.seconds(row["latency_s"]),

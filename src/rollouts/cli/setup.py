@@ -15,8 +15,11 @@ from rich.console import Console
 
 from rollouts.cli import failures, reports, words
 from rollouts.datasets import PARTS, DatasetSpec, detect_ground_truth, is_file_path
+from rollouts.datasets.columns import is_missing
 from rollouts.datasets.loading import open_table
-from rollouts.dtypes import Endpoint
+from rollouts.datasets.spec import text_of
+from rollouts.datasets.tables import Table
+from rollouts.dtypes import Endpoint, placeholder_name
 from rollouts.errors import ConfigError, DataError
 from rollouts.experiments.config_docs import config_json_schema, config_markdown
 from rollouts.experiments.config_template import Answers, template_toml
@@ -28,6 +31,7 @@ from rollouts.prompt_optimization.proposers.rules import listed
 
 _SEEN_ROWS = 2000
 _MOST_LABELS = 50
+_BUDGET = 1000
 _DATA = "Data file (CSV, TSV, JSONL, JSON, Parquet), hf:owner/name, or a built-in name"
 _METRIC = "Metric (exact_match, contains, f1, numeric_match, or package.module:function)"
 
@@ -52,12 +56,12 @@ def init(path: Path, given: Given) -> int:
     if path.exists() and not given.force:
         raise ConfigError(f"{path} exists already; name another file, or overwrite it with --force")
     data = given.data or _ask(_DATA, "tickets", given)
-    spec, columns = _columns(data)
+    spec, table, columns = _opened(data)
     last = next((column for column in reversed(columns) if not column.lower().endswith("id")), columns[-1])
     suggested = spec.ground_truth or _detected(columns, given.inputs) or last
     truth = given.ground_truth or _ask(f"Column with the right answer ({', '.join(columns)})", suggested, given)
     inputs = _inputs(given, spec, columns, truth)
-    labels = _labels(data, truth)
+    labels = _labels(table, truth)
     endpoint = _endpoint(given)
     answers = Answers(
         data_path=_relative(data, path),
@@ -67,9 +71,8 @@ def init(path: Path, given: Given) -> int:
         model=endpoint.model,
         labels=labels,
         system=given.system or _ask("Your instruction today", _instruction(labels), given),
-        metric=given.metric
-        or _ask("Metric (exact_match, contains, f1, numeric_match, or package.module:function)", "exact_match", given),
-        budget=given.budget or int(_ask("Most rollouts", "1000", given)),
+        metric=given.metric or _ask(_METRIC, "exact_match", given),
+        budget=_budget(given),
         max_completion_tokens=16 if labels else 256,
     )
     text = template_toml(answers)
@@ -89,13 +92,20 @@ def _ask(question: str, default: str, given: Given) -> str:
     return default if given.yes else str(typer.prompt(question, default=default))
 
 
-def _columns(data: str) -> tuple[DatasetSpec, tuple[str, ...]]:
+def _budget(given: Given) -> int:
+    if given.budget is not None:
+        return given.budget
+    return _BUDGET if given.yes else int(typer.prompt("Most rollouts", default=_BUDGET, type=int))
+
+
+def _opened(data: str) -> tuple[DatasetSpec, Table, tuple[str, ...]]:
+    """What the source is known to be, its table, and the columns that have a name."""
     spec, table = open_table(DatasetSpec(path=data if not is_file_path(data) else str(Path(data).expanduser())))
     columns = tuple(column for column in table.columns if column)
     if len(columns) < 2:
         found = f"has only the column {columns[0]!r}" if columns else "has no named column"
         raise ConfigError(f"{data}: {found}{table.hint}; a job needs one for the input and one for the right answer")
-    return spec, columns
+    return spec, table, columns
 
 
 def _detected(columns: Sequence[str], inputs: Sequence[str]) -> str | None:
@@ -113,20 +123,29 @@ def _inputs(given: Given, spec: DatasetSpec, columns: Sequence[str], truth: str)
         known = list(spec.inputs.values()) or [c for c in columns if c != truth and not c.lower().endswith("id")][:1]
         asked = _ask(f"Input columns, separated by commas ({', '.join(columns)})", ",".join(known), given)
         texts = [text.strip() for text in asked.split(",") if text.strip()]
-    pairs = [(name, column or name) for name, _, column in (text.partition("=") for text in texts)]
-    unknown = [column for _, column in pairs if column not in columns]
-    if unknown:
-        raise ConfigError(f"the data has no column {unknown[0]!r}; it has {', '.join(columns)}")
-    return {"".join(c if c.isalnum() else "_" for c in name): column for name, column in pairs}
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, column = text.partition("=")
+        name, column = placeholder_name(name or column), column or name
+        if column not in columns:
+            raise ConfigError(f"the data has no column {column!r}; it has {', '.join(columns)}")
+        if found.setdefault(name, column) != column:
+            raise ConfigError(
+                f"the columns {found[name]!r} and {column!r} would both be {{{name}}}; give one of them another name, "
+                f"as in --input '{name}_2={column}'"
+            )
+    return found
 
 
-def _labels(data: str, truth: str) -> list[str]:
-    """The labels, where the answers of the first rows are few; rows are never left out by them here."""
-    _, table = open_table(DatasetSpec(path=data))
+def _labels(table: Table, truth: str) -> list[str]:
+    """The labels, where all answers are labels, and few; rows are never left out by them here."""
     if truth not in table.columns:
         raise ConfigError(f"the data has no column {truth!r}; it has {', '.join(table.columns)}")
     answers = [row.values.get(truth) for row in islice(table.rows((truth,)), _SEEN_ROWS)]
-    seen = Counter(str(answer) for answer in answers if answer is not None and str(answer).strip())
+    texts = [text_of(answer) for answer in answers if not is_missing(answer)]
+    seen = Counter(text for text in texts if text and text.strip())
+    if None in texts:
+        return []
     few = 0 < len(seen) <= _MOST_LABELS and seen.total() >= 2 * len(seen)
     whole = len(answers) < _SEEN_ROWS
     return sorted(seen) if few and whole and max(map(len, seen)) <= 60 else []

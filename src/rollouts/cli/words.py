@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -61,6 +62,13 @@ def short(text: Any, width: int = 80) -> str:
     """One line of at most `width` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def told(value: Any) -> str:
+    """A value of a row: a text as it is, any other as JSON, a dash where there is none."""
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def answer(output: str, failure: Mapping[str, Any] | None) -> str:

@@ -40,7 +40,7 @@ def load(
     labels = _Labels(spec=spec, column=layout.ground_truth or "")
     samples = _unique(table.name, spec.id, _samples(spec, table, layout, labels))
     kept = list(samples) if spec.limit is None else _drawn(samples, spec.limit, spec.seed)
-    if not kept and not labels.raw:
+    if not kept and not labels.raw and not labels.others:
         raise fail(table.name, "has columns and no rows")
     labels.check()
     return [sample for _, sample in kept]
@@ -175,10 +175,11 @@ def _drawn(samples: Iterable[tuple[Row, Sample]], limit: int, seed: int) -> list
 
 @dataclass(slots=True, kw_only=True)
 class _Labels:
-    """Renames ground truths, keeps the wanted ones, and remembers which occurred."""
+    """Renames ground truths, keeps the wanted ones, and remembers which occurred; `others` are no labels."""
 
     spec: DatasetSpec
     column: str
+    others: int = 0
     raw: set[str] = field(default_factory=set)
     renamed: set[str] = field(default_factory=set)
 
@@ -188,6 +189,7 @@ class _Labels:
             return value, True
         text = text_of(value)
         if text is None:
+            self.others += 1
             return value, not self.spec.labels
         self.raw.add(text)
         value = self.spec.rename_labels.get(text, value)
@@ -198,6 +200,12 @@ class _Labels:
     def check(self) -> None:
         """Raises DataError when a wanted label never occurred, or no label that is to be renamed did."""
         rename = self.spec.rename_labels
+        if self.others and not self.raw:
+            raise fail(
+                self.spec.name,
+                "every ground truth is a list or an object, which is no label; leave labels and rename_labels out",
+                column=self.column,
+            )
         if rename and not self.raw & set(rename):
             name = next(iter(rename))
             raise fail(

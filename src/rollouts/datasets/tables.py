@@ -20,7 +20,8 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """`columns` are the first row's; `rows(columns)` reads the source from its start and may leave other columns out.
+    """`columns` are the header's, or those of the first rows; `rows(columns)` reads the source from its start and may
+    leave other columns out.
 
     `hint` is added to messages about a missing column.
     """

@@ -15,6 +15,7 @@ from rollouts.datasets.tables import Row, Table, fail
 from rollouts.errors import DataError
 
 _DELIMITERS = ",;\t|"
+_FIRST_ROWS = 1000  # any of them may lack a key
 _WIDE = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
@@ -197,10 +198,11 @@ def json_file(spec: DatasetSpec, path: Path) -> Table:
 
 
 def _of_rows(name: str, rows: Callable[[Sequence[str]], Iterator[Row]]) -> Table:
-    first = next(rows(()), None)
-    if first is None:
+    first = list(itertools.islice(rows(()), _FIRST_ROWS))
+    if not first:
         raise fail(name, "the file has no rows")
-    return Table(name=name, columns=tuple(first.values), rows=rows)
+    columns = dict.fromkeys(column for row in first for column in row.values)
+    return Table(name=name, columns=tuple(columns), rows=rows)
 
 
 def _the_list(name: str, value: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from rollouts.dtypes.digests import digest_of
+from rollouts.dtypes.digests import digest, digest_of
 from rollouts.errors import ConfigError
 
 
@@ -70,8 +70,9 @@ class Endpoint:
 
     @property
     def connection(self) -> str:
-        """What a client is made for: endpoints that differ in sampling only share one."""
-        return f"{self.name} {self.base_url or ''} {self.api_key_env or ''}"
+        """What a client is made for: endpoints that differ in sampling only share one. Of a key it holds a digest."""
+        key = f" {digest(self.api_key)}" if self.api_key else ""
+        return f"{self.name} {self.base_url or ''} {self.api_key_env or ''}{key}"
 
     @property
     def digest(self) -> str:

@@ -125,6 +125,13 @@ def placeholders(text: str) -> frozenset[str]:
     return frozenset(name for _, name in pieces(text) if name is not None)
 
 
+def placeholder_name(text: str) -> str:
+    """`text` as a name that a placeholder can have, which begins with a letter from a to z or `_`: `2nd col` is
+    `_2nd_col`."""
+    name = re.sub(r"\W", "_", text)
+    return name if re.match(r"[A-Za-z_]", name) else f"_{name}"
+
+
 @lru_cache(maxsize=4096)
 def pieces(text: str) -> tuple[tuple[str, str | None], ...]:
     """`text` cut at its placeholders: (plain text, name of the placeholder after it), None after the last piece.

@@ -194,8 +194,9 @@ ScoreFn = Callable[[Trajectory, Sample], "Score | float | Awaitable[Score | floa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a rollout has no score. `kind` is the error's class name, `stage` is `call`, `agent`, `score`,
-    `timeout`, `latency` (cut at a latency cap, that of `module` where it is named) or `budget`."""
+    """Why a rollout has no score. `kind` is the error's class name, `stage` is `call` (of a model),
+    `agent`, `program` (its own code), `score`, `timeout`, `latency` (cut at a latency cap, that of `module` where it is
+    named) or `budget`."""
 
     kind: str
     message: str

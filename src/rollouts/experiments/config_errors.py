@@ -11,13 +11,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rollouts.dtypes import digest_of
 from rollouts.errors import ConfigError
 from rollouts.experiments.config_base import Path, Table, items_of, named_of, names_of, table_of, type_in_words
 
 _NEAR = 0.7
 _SECRET = re.compile(
-    r"(^|[_-])(api[_-]?key|apikey|authorization|password|passwd|secret|access[_-]?token|bearer)$", re.I
+    r"(^|[_-])(api[_-]?key|apikey|authorization|password|passwd|secret|bearer)$"
+    r"|^(?!(.*[_-])?(max|min)[_-]).*(token|access[_-]?key|subscription[_-]?key)$",
+    re.I,
 )
+_SENT = frozenset({"extra_headers", "extra_query", "headers", "env"})
+"""Tables of the user's own names, any of which may be a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,21 @@ def dotted(path: Iterable[str]) -> str:
 def is_secret(name: str) -> bool:
     """Whether a setting of this name would hold a key or password."""
     return _SECRET.search(name) is not None
+
+
+def without_secrets(settings: Any) -> Any:
+    """Settings to store and show: what is sent in headers, queries and environments is replaced by a mark of it. Other
+    values have other marks, so that a change is still noticed."""
+    if isinstance(settings, Mapping):
+        return {
+            key: _marked(value) if key in _SENT and isinstance(value, Mapping) else without_secrets(value)
+            for key, value in settings.items()
+        }
+    return [without_secrets(item) for item in settings] if isinstance(settings, list) else settings
+
+
+def _marked(table: Mapping[str, Any]) -> dict[str, str]:
+    return {key: f"[redacted {digest_of([key, value])[:8]}]" for key, value in table.items()}
 
 
 def show(value: Any) -> str:

@@ -35,6 +35,7 @@ class RmiproTable(Table):
         'Where texts come from: "propose" (MIPRO\'s proposers), "reflect" (GEPA\'s reflection on what went wrong).',
         min_length=1,
     )
+    perfect_score: float = setting(_OWN.perfect_score, "Score below which a rollout is worth reflecting on.")
     tie_break: float = setting(
         _OWN.tie_break, "What a module's own score counts for beside the program's, where there is one.", ge=0, le=1
     )

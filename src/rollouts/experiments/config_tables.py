@@ -270,4 +270,6 @@ class ScoreTable(Table):
         0.5, "Share of failed rollouts above which the run stops, since something is broken.", gt=0, le=1
     )
     min_effect: float = setting(0.0, "Smallest gain in score that is worth shipping.", ge=0)
-    confidence: float = setting(0.95, "Confidence of the verdict and its intervals.", gt=0.5, lt=1)
+    confidence: float = setting(
+        0.95, "Confidence of the verdict and its intervals, and of the interval of `rollouts evaluate`.", gt=0.5, lt=1
+    )

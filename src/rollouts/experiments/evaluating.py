@@ -32,12 +32,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
-    """A prompt's score: `interval` holds the mean over rows. `rows` are the scored ones, worst first. `cached` rollouts
-    came from the store and cost nothing. `stop_reason` is None when all rollouts took place."""
+    """A prompt's score: `interval` holds the mean over rows, with the job's `confidence`. `rows` are the scored ones,
+    worst first. `cached` rollouts came from the store and cost nothing. `stop_reason` is None when all rollouts took
+    place."""
 
     run_id: str
     program: Program
     interval: Interval
+    confidence: float
     summary: EvaluationSummary
     rows: tuple[Row, ...]
     cached: int
@@ -84,11 +86,13 @@ async def evaluate_prompt(
         status = "failed" if isinstance(error, RolloutsError) else "stopped"
         await study.close(status, {"error": f"{type(error).__name__}: {error}"})
         raise
+    confidence = job.settings.confidence
     missing = f"{summary.missing} rollouts did not fit in the budget" if summary.missing else None
     report = EvaluationReport(
         run_id=study.run_id,
         program=program,
-        interval=mean_interval(list(scores_by_sample(evaluations).values())),
+        interval=mean_interval(list(scores_by_sample(evaluations).values()), confidence),
+        confidence=confidence,
         summary=summary,
         rows=_rows(rows, evaluations),
         cached=study.evaluator.progress.cached,

@@ -39,7 +39,7 @@ from rollouts.prompt_optimization.gepa import default_reflector, gepa
 from rollouts.prompt_optimization.mipro import default_proposers, mipro
 from rollouts.prompt_optimization.opening import closing, open_study
 from rollouts.prompt_optimization.rmipro import default_writers, rmipro
-from rollouts.prompt_optimization.splits import chosen_rows, shown_inputs
+from rollouts.prompt_optimization.splits import chosen_rows, mixed, shown_inputs
 from rollouts.prompt_optimization.study import Study
 from rollouts.store import Store
 
@@ -182,7 +182,8 @@ def load_splits(
     read = partial(load, placeholders=placeholders, data_dir=plan.data_dir)
     divide = partial(split, seed=seed, stratify=plan.stratify, shown=shown)
     if plan.rows:
-        return _by_number(plan, read(plan.pool), divide).apart(shown)
+        numbered = _by_number(plan, read(plan.pool), divide)
+        return replace(numbered, train=mixed(numbered.train, seed)).apart(shown)
     parts: dict[str, list[Sample]] = {}
     notes: list[str] = []
     for name, spec in plan.own.items():

@@ -17,7 +17,7 @@ from rollouts.experiments.config_base import Path as Keys
 from rollouts.experiments.config_base import names_of
 from rollouts.experiments.config_checks import check
 from rollouts.experiments.config_convert import located
-from rollouts.experiments.config_errors import Problem, config_error, dotted, from_pydantic
+from rollouts.experiments.config_errors import Problem, config_error, dotted, from_pydantic, without_secrets
 from rollouts.experiments.config_keys import ALGORITHMS, JOB, Settings
 
 DEFAULT_BUDGET = 1000
@@ -48,9 +48,10 @@ class LoadedConfig:
     @property
     def resolved(self) -> dict[str, Any]:
         """All settings with defaults filled in, as JSON values, for storing with the run, and under `caps` the
-        overrides that set limits. Holds no secret."""
+        overrides that set limits. Holds no secret: see `without_secrets`."""
         caps = [text for text in self.overrides if f"{_LIMITS}." in text.partition("=")[0]]
-        return {JOB: self.config.model_dump(mode="json", exclude_none=True)} | ({"caps": caps} if caps else {})
+        settings = without_secrets(self.config.model_dump(mode="json", exclude_none=True))
+        return {JOB: settings} | ({"caps": caps} if caps else {})
 
     def under(self, caps: Sequence[str]) -> LoadedConfig:
         """The same job file with these overrides below its own: those that a run was started with."""

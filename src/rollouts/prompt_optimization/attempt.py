@@ -208,7 +208,7 @@ class _Attempt:
         evaluations = await self.study.evaluate(cells_of(program, samples), phase="search")
         outcome, paid = self.outcome, self.setting.paid
         for sample, evaluation in zip(samples, evaluations, strict=True):
-            pair = (program.digest, sample.id)
+            pair = (program.digest, sample.digest)
             if evaluation.value is None:
                 outcome.unscored += 1
             elif pair not in paid:
@@ -216,7 +216,7 @@ class _Attempt:
         return evaluations
 
     def _affords(self, *wanted: tuple[Program, Sequence[Sample]]) -> bool:
-        pairs = [(program.digest, sample.id) for program, samples in wanted for sample in samples]
+        pairs = [(program.digest, sample.digest) for program, samples in wanted for sample in samples]
         new = [pair for pair in pairs if pair not in self.setting.paid and pair not in self.outcome.paid]
         return self.outcome.spent + len(new) <= self.child.allowance
 

@@ -58,7 +58,7 @@ class Evolution:
             data=data,
             config=config,
             gates={kind: Gate(len(data.val), scale=scale) for kind in KINDS},
-            paid={(start.digest, data.val[i].id) for i in scores},
+            paid={(start.digest, data.val[i].digest) for i in scores},
         )
         self._rng = Random(f"rollouts-gepa-{config.seed}")
         self._demo_sets: list[tuple[str, DemoSet]] = []
@@ -78,8 +78,9 @@ class Evolution:
         start, place = self.pool.start, {sample.id: i for i, sample in enumerate(self.data.train)}
         for evaluation in known:
             if evaluation.value is not None:
-                start.train[place[evaluation.sample_id]] = evaluation.value
-                self.setting.paid.add((start.program.digest, evaluation.sample_id))
+                row = place[evaluation.sample_id]
+                start.train[row] = evaluation.value
+                self.setting.paid.add((start.program.digest, self.data.train[row].digest))
         self._demo_sets = [(name, entry) for name in sorted(demo_sets) for entry in demo_sets[name]]
         shown = {name: entry for name, entry in reversed(self._demo_sets) if entry.examples}
         first: list[tuple[Kind, Program]] = [("demos", _with_demos(start.program, shown))]
@@ -206,7 +207,7 @@ class Evolution:
         self.left -= len(missing)
         scores = {i: e.value for i, e in zip(missing, evaluations, strict=True) if e.value is not None}
         self.pool.record(incumbent, scores)
-        self.setting.paid.update((incumbent.program.digest, self.data.val[i].id) for i in scores)
+        self.setting.paid.update((incumbent.program.digest, self.data.val[i].digest) for i in scores)
         return incumbent.mean is not None and incumbent.mean >= score
 
     def _joined(self, outcome: Outcome, generation: int) -> Member | None:

@@ -15,7 +15,7 @@ from rollouts.prompt_optimization.targets import Target
 Kind = Literal["mutation", "merge", "rule", "demos"]
 KINDS: tuple[Kind, ...] = ("mutation", "merge", "rule", "demos")
 Paid = tuple[str, str]
-"""Program digest and sample id of a rollout that has a score already."""
+"""Digests of program and sample of a rollout that has a score already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from rollouts.prompt_optimization.types import OptimizationResult
 from rollouts.store import open_store
 from rollouts.store.base import RunRow, Store
 
+_EVENTS = 1_000_000
 _UNDIVIDED = ("mipro", "gepa")
 """Searches that do not plan with budgets of modules."""
 
@@ -36,7 +37,8 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
     store = options.store if options.store is not None else open_store(None)
     run = _start_run(store, options)
     try:
-        ledger = Ledger(options.budget, spent=Spend.from_json(run.authorised), elapsed=run.elapsed_s)
+        slots = options.slots or DEFAULT_SLOTS
+        ledger = Ledger(options.budget, spent=_spent(store, run, slots), elapsed=run.elapsed_s)
         clock, started = options.clock, options.clock.now()
 
         accounts = _accounts(options, run.authorised)
@@ -51,7 +53,6 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
 
         for name, account in accounts.items():
             account.authorise(partial(authorise, module=name))
-        slots = options.slots or DEFAULT_SLOTS
         context = CallContext(
             ledger, store=store, run_id=run.id, clock=clock, authorise=authorise, slots=slots, modules=accounts
         )
@@ -134,6 +135,30 @@ def _weight(summary: Mapping[str, Any]) -> tuple[bool, int]:
 def _unpriced(endpoints: Sequence[Endpoint]) -> list[str]:
     names = sorted({endpoint.name for endpoint in endpoints if price_of(endpoint) is None})
     return [f"the price of {', '.join(names)} is not known: its calls count as $0"] if names else []
+
+
+def _spent(store: Store, run: RunRow, slots: int) -> Spend:
+    """What earlier processes of the run may have spent. Of one that was killed that is a bound, and far ahead where
+    there was no cap: there it is what is stored, and twice as many calls as there are slots, which may have been under
+    way."""
+    spent = Spend.from_json(run.authorised)
+    begun = [event for event in store.events(run.id, limit=_EVENTS) if event.kind in ("started", "resumed")]
+    if run.status != "running" or not begun:
+        return spent
+    answered = list(store.scan_generations(run.id))
+    stored = {
+        "micros": [row.cost_micros for row in answered],
+        "tokens": [row.prompt_tokens + row.completion_tokens for row in answered],
+        "calls": [1 for _ in answered],
+        "rollouts": [1 for row in store.scan_rollouts(run.id) if row.run_id == run.id],
+    }
+    caps = begun[-1].data["budget"]
+    known = {
+        name: min(getattr(spent, name), sum(amounts) + 2 * slots * max(amounts, default=1))
+        for name, amounts in stored.items()
+        if caps["max_cost_usd" if name == "micros" else f"max_{name}"] is None
+    }
+    return replace(spent, **known)
 
 
 def _paid(store: Store, run_id: str) -> Paid:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from rollouts.dtypes import Program, PromptTemplate, as_program
 from rollouts.prompt_optimization.constraints import check_modules
-from rollouts.prompt_optimization.splits import Splits, SplitSettings, split_dataset
+from rollouts.prompt_optimization.splits import Splits, SplitSettings, shown_inputs, split_dataset
 from rollouts.prompt_optimization.study import StudyOptions
 
 
@@ -25,9 +25,10 @@ def prepared(
     config: RunSettings,
     options: StudyOptions,
 ) -> tuple[Program, Splits, StudyOptions]:
-    """The program, its data and the options with their slots. Raises ConfigError, DataError and TemplateError."""
+    """The program, its data and the options with their slots; ready splits are kept apart (`Splits.apart`). Raises
+    ConfigError, DataError and TemplateError."""
     start = as_program(initial)
-    data = dataset if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
+    data = dataset.apart(shown_inputs(start)) if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
     data.check(start)
     check_modules(options.constraints, start)
     options = replace(options, notes=(*options.notes, *data.remarks))

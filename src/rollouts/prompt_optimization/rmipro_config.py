@@ -23,8 +23,9 @@ class RMIPROConfig(MIPROConfig):
     they are written when the scheduler asks for them. num_trials: trials at most; a trial compares one candidate of one
     module with the incumbent. minibatch_size: samples of a trial. round_trials: trials between two decisions.
     sources: where texts come from, "propose" (MIPRO's proposers) and "reflect" (GEPA's reflection on runs that went
-    wrong). tie_break: what a module's own score counts for in comparisons of its candidates, beside the program's.
-    patience: the search stops after so many trials without a better candidate.
+    wrong). perfect_score: rows with less are worth reflecting on. tie_break: what a module's own score counts for in
+    comparisons of its candidates, beside the program's. patience: the search stops after so many trials without a
+    better candidate.
     """
 
     num_candidates: int = 16
@@ -34,6 +35,7 @@ class RMIPROConfig(MIPROConfig):
     scheduler: str = "adaptive"
     round_trials: int = 8
     sources: tuple[TextSource, ...] = _SOURCES
+    perfect_score: float = 1.0
     tie_break: float = 0.25
 
     def __post_init__(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any, Protocol
 
 from rollouts.datasets import apart, auto_sizes, remarks_on, samples_from_dicts, split, usable_rows
@@ -63,10 +65,18 @@ class Splits:
         return replace(self, val=evenly(self.val)[:val], test=evenly(self.test)[:test])
 
     def check(self, start: PromptTemplate | Program) -> None:
-        """Raises when a split that is needed is empty, or a template asks for what the rows lack (`check_inputs`)."""
+        """Raises when a split that is needed is empty, has samples with the same id, or a template asks for what the
+        rows lack (`check_inputs`)."""
         for name in ("train", "val"):
             if not getattr(self, name):
                 raise DataError(f"the {name} split is empty; give it rows (dataset.{name}) or a larger data set")
+        for name in ("train", "val", "test"):
+            ids = Counter(sample.id for sample in getattr(self, name))
+            if ids and (most := ids.most_common(1)[0])[1] > 1:
+                raise DataError(
+                    f"{most[1]} samples of the {name} split have the id {most[0]!r}; give each one of its own, by "
+                    "which results name it"
+                )
         check_inputs(as_program(start), (*self.train, *self.val, *self.test))
 
 
@@ -74,6 +84,12 @@ def classes_of(samples: Sequence[Sample]) -> tuple[int, ...]:
     """The same number for samples with the same label; those whose ground truth is no label are one class."""
     numbers: dict[str | None, int] = {}
     return tuple(numbers.setdefault(text_of(sample.ground_truth), len(numbers)) for sample in samples)
+
+
+def mixed(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """The samples shuffled, and then `evenly`: rows that are named by their numbers are often sorted by label, and the
+    first of them are bootstrapped and shown to proposers."""
+    return evenly(Random(f"rollouts-train-{seed}").sample(list(samples), len(samples)))
 
 
 def evenly(samples: Sequence[Sample]) -> list[Sample]:
@@ -161,4 +177,5 @@ def split_dataset(
                 raise ConfigError(f"row {index} is in {used[index]}_seeds and in {name}_seeds; splits must not overlap")
     if not named["test"]:
         parts["test"] = [samples[index] for index in range(len(samples)) if index not in used]
+    parts["train"] = mixed(parts["train"], config.seed)
     return Splits.of(parts).apart(shown)

@@ -34,10 +34,12 @@ class Writers:
 
 
 class WorkshopSettings(Protocol):
-    """How many texts may be made; see `RMIPROConfig`."""
+    """How many texts may be made, and from what; see `RMIPROConfig`."""
 
     @property
     def num_candidates(self) -> int: ...
+    @property
+    def perfect_score(self) -> float: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class Workshop:
         settings: WorkshopSettings,
     ) -> None:
         self._study, self._start, self._writers, self._swaps = study, start, writers, swaps
+        self._perfect = settings.perfect_score
         self._targets = {name: [t for t in targets if t.module == name] for name in start.modules}
         self._left = {(t.module, t.part): settings.num_candidates for t in targets}
         self._calls = dict.fromkeys(start.modules, 0)
@@ -165,7 +168,7 @@ class Workshop:
             evaluations = await self._study.evaluate(cells_of(program, rows), phase="search")
             self.reflected += len(rows)
             pairs = [(row, e) for row, e in zip(rows, evaluations, strict=True) if not is_missing(e)]
-            if not any(e.value is None or e.value < 1 for _, e in pairs):
+            if not any(e.value is None or e.value < self._perfect for _, e in pairs):
                 continue
             template = program.modules[name]
             told = [(row, e, traces_of(program, row, e)) for row, e in pairs]

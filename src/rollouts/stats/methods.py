@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -34,9 +34,10 @@ _MOST_PAIRS = 1_000
 class MethodRow:
     """One method against the baseline, on the runs (task and seed) that both have a score for.
 
-    `baseline`, `mean`: plain means over these runs. `difference`: mean paired difference (`bootstrap_difference`).
-    `shift`: the Hodges-Lehmann shift with its exact interval. `effect`: Cohen's d_z with its interval. Intervals are
-    for one comparison alone. `p_value`: two-sided; `p_holm`: corrected for all methods of the table, which decides.
+    `baseline`, `mean`: plain means over these runs. `difference`: mean paired difference (`bootstrap_difference`), its
+    interval in [-1, 1] where the scores are in [0, 1]. `shift`: the Hodges-Lehmann shift with its exact interval.
+    `effect`: Cohen's d_z with its interval. Intervals are for one comparison alone. `p_value`: two-sided; `p_holm`:
+    corrected for all methods of the table, which decides.
     `n`: independent differences that this rests on; `missing`: runs left out for want of a score on either side.
     `detectable`: the difference that as many would have shown with 80 % power; `needed`: how many it takes to show
     the difference that was met with 80 % power, None beyond 1,000 or when there is none. NaN and None where equal
@@ -148,7 +149,7 @@ def compare_methods(
         shift = hodges_lehmann(pair.moved, confidence)
         alpha = 1 - confidence
         centre = shift.mean if test == "wilcoxon" else pair.mean
-        gap = bootstrap_difference(pair.moved, strata=pair.strata, confidence=confidence, seed=seed)
+        gap = pair.possible(bootstrap_difference(pair.moved, strata=pair.strata, confidence=confidence, seed=seed))
         finding = _finding(centre, gap, p_holm, alpha, least=len(others) * 2.0 ** (1 - gap.n))
         rows.append(pair.row(name, finding, gap, shift, (p_value, p_holm), confidence))
     return Comparison(baseline=baseline, confidence=confidence, unit=unit, test=test, rows=tuple(rows))
@@ -191,6 +192,14 @@ class _Pairs:
     @property
     def mean(self) -> float:
         return float(self.moved.mean()) if len(self.moved) else math.nan
+
+    def possible(self, gap: Interval) -> Interval:
+        """`gap` without what scores in [0, 1] cannot differ by, where all are such. The whole line stays: it says that
+        nothing is known."""
+        known = np.concatenate([self.before, self.after])
+        if not math.isfinite(gap.low) or known.min() < 0 or known.max() > 1:
+            return gap
+        return replace(gap, low=max(gap.low, -1.0), high=min(gap.high, 1.0))
 
     def row(
         self,

@@ -22,6 +22,7 @@ from rollouts.dtypes import (
 from rollouts.errors import ConfigError, EvaluationError
 from rollouts.evaluation.metrics.base import BuiltIn, as_text, score_of, shown
 from rollouts.evaluation.metrics.structured import json_objects
+from rollouts.llm.keys import located
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _PLAIN = re.compile(rf"^\W*?(?:\**score\**\W*?)?({_NUMBER})(?:\s*(?:/|out of)\s*({_NUMBER}))?\W*$", re.IGNORECASE)
@@ -131,7 +132,7 @@ def llm_judge(
     )
     options = {
         "model": endpoint.name,
-        "key": digest(endpoint.digest, _SYSTEM, _AGAIN, canonical_json(_SCHEMA.schema), judge.rubric),
+        "key": digest(located(endpoint).digest, _SYSTEM, _AGAIN, canonical_json(_SCHEMA.schema), judge.rubric),
         "scale": [low, high],
         "use_ground_truth": use_ground_truth,
     }

@@ -7,10 +7,12 @@ import string
 import unicodedata
 from collections import Counter
 from functools import lru_cache
+from typing import Any
 
 from rollouts.dtypes import Sample, Score, Trajectory
 from rollouts.errors import ConfigError, EvaluationError
 from rollouts.evaluation.metrics.base import BuiltIn, as_text, expected, score_of, shown, truths
+from rollouts.evaluation.metrics.structured import json_objects, parse_json
 
 _PLAIN = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "−": "-", "\u200b": ""})
 _FENCE = re.compile(r"^\s*```[\w+-]*[ \t]*\n(.*?)\n?\s*```\s*$", re.DOTALL)
@@ -31,14 +33,17 @@ def exact_match(*, normalise: bool = True) -> BuiltIn:
 
     With `normalise`, both sides go through `normalise_answer`, and the answer may begin with a word for what is asked,
     such as `Label:`, `Sentiment:` or `The answer is`. Without it they must be equal to the last character.
+
+    A ground truth that is an object is compared with the answer as JSON: white space and the order of keys do not
+    matter. With `normalise` the JSON may stand in a code fence, and each text in it goes through `normalise_answer`.
     """
 
     def score(trajectory: Trajectory, sample: Sample) -> Score:
         accepted = truths(sample)
-        right = any(_equal(trajectory.output, as_text(truth), normalise) for truth in accepted)
+        right = any(_matches(trajectory.output, truth, normalise) for truth in accepted)
         return score_of("exact_match", right, "Correct." if right else expected(accepted, trajectory.output))
 
-    return BuiltIn(name="exact_match", options={"normalise": normalise}, score=score, version=2)
+    return BuiltIn(name="exact_match", options={"normalise": normalise}, score=score, version=3)
 
 
 def contains(*, normalise: bool = True) -> BuiltIn:
@@ -46,15 +51,16 @@ def contains(*, normalise: bool = True) -> BuiltIn:
 
     With `normalise`, case, white space and typographic variants do not matter, and only whole words count: `cat` is
     not in `concatenate`. Without it this is plain substring search. A long answer that names every label scores 1:
-    prefer `exact_match` where labels are few.
+    prefer `exact_match` where labels are few. A ground truth that is an object is there, too, when a JSON object in the
+    answer equals it, as in `exact_match`.
     """
 
     def score(trajectory: Trajectory, sample: Sample) -> Score:
         accepted = truths(sample)
-        right = any(_within(trajectory.output, as_text(truth), normalise) for truth in accepted)
+        right = any(_holds(trajectory.output, truth, normalise) for truth in accepted)
         return score_of("contains", right, "Correct." if right else expected(accepted, trajectory.output))
 
-    return BuiltIn(name="contains", options={"normalise": normalise}, score=score)
+    return BuiltIn(name="contains", options={"normalise": normalise}, score=score, version=2)
 
 
 def f1() -> BuiltIn:
@@ -143,6 +149,38 @@ def _peeled(text: str) -> str:
         if inner and text.startswith(opening) and text.endswith(closing) and not (set(opening + closing) & set(inner)):
             return inner
     return text.rstrip(".,;:!?") if text.rstrip(".,;:!?") else text
+
+
+def _matches(answer: str, truth: Any, normalise: bool) -> bool:
+    if _equal(answer, as_text(truth), normalise):
+        return True
+    if not isinstance(truth, dict | list):
+        return False
+    try:
+        return _alike(parse_json(answer, allow_fence=normalise), truth, normalise)
+    except ValueError:
+        return False
+
+
+def _holds(answer: str, truth: Any, normalise: bool) -> bool:
+    if _within(answer, as_text(truth), normalise):
+        return True
+    return isinstance(truth, dict) and any(_alike(value, truth, normalise) for value in json_objects(answer))
+
+
+def _alike(given: Any, wanted: Any, normalise: bool) -> bool:
+    """Whether two JSON values are the same: `5` is `5.0`, but not `true`, which Python takes for 1."""
+    match wanted:
+        case str() if normalise and isinstance(given, str):
+            return normalise_answer(given) == normalise_answer(wanted)
+        case dict():
+            same = isinstance(given, dict) and given.keys() == wanted.keys()
+            return same and all(_alike(given[key], wanted[key], normalise) for key in wanted)
+        case list():
+            same = isinstance(given, list) and len(given) == len(wanted)
+            return same and all(_alike(one, other, normalise) for one, other in zip(given, wanted, strict=True))
+        case _:
+            return isinstance(given, bool) == isinstance(wanted, bool) and bool(given == wanted)
 
 
 def _equal(answer: str, truth: str, normalise: bool) -> bool:

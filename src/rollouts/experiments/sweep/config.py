@@ -17,7 +17,7 @@ from rollouts.errors import ConfigError
 from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_base import Table, setting
 from rollouts.experiments.config_convert import to_endpoint, to_module_models, to_proposer
-from rollouts.experiments.config_errors import Problem, config_error, from_pydantic
+from rollouts.experiments.config_errors import Problem, config_error, from_pydantic, without_secrets
 from rollouts.experiments.config_keys import Settings
 from rollouts.experiments.config_limits import ConstraintsTable
 from rollouts.experiments.config_programs import ModuleModelTable, ProgramTable
@@ -120,7 +120,7 @@ class Experiment:
     @property
     def resolved(self) -> dict[str, Any]:
         """All settings with defaults filled in, as JSON values. Holds no secret."""
-        plain = self.config.model_dump(mode="json", exclude_none=True)
+        plain = without_secrets(self.config.model_dump(mode="json", exclude_none=True))
         methods = {name: method.to_json() for name, method in self.methods.items()}
         return {**plain, "baseline": self.baseline, "seeds": list(self.config.all_seeds), "methods": methods}
 

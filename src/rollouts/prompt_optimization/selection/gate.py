@@ -28,16 +28,18 @@ _NORMAL = NormalDist()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateVerdict:
     """`chance` is the probability that the child is better, `gap` the posterior mean of the difference, `sd` its
-    standard deviation; in the unit of the scores."""
+    standard deviation; in the unit of the scores. `scale` is the width of their range as far as it is known."""
 
     decision: Decision
     chance: float
     gap: float
     sd: float
+    scale: float = 1.0
 
 
 class Gate:
-    """Decides one child after another over `samples` samples; `scale` is the width of the range of scores."""
+    """Decides one child after another over `samples` samples; `scale` is the width of the range of scores, more where
+    differences are larger."""
 
     def __init__(self, samples: int, *, scale: float = 1.0) -> None:
         self._samples, self._scale = samples, scale
@@ -48,9 +50,12 @@ class Gate:
     @property
     def prior(self) -> tuple[float, float]:
         """Mean and standard deviation of the difference of a child about which nothing is known."""
+        return self._prior(self._scale)
+
+    def _prior(self, scale: float) -> tuple[float, float]:
         mean = self._sum / self._count
         sd = math.sqrt(max(_LEAST_SD**2, self._squares / self._count - mean**2))
-        return mean * self._scale, sd * self._scale
+        return mean * scale, sd * scale
 
     def judge(self, differences: Sequence[float], *, left: int, margin: float = 0.0) -> GateVerdict:
         """What paired differences (child minus parent) say; `left` is how many samples could still be compared.
@@ -58,18 +63,19 @@ class Gate:
         `margin` is what the child may be worse by: positive where it has other advantages. Nothing is accepted or
         rejected before a first block was compared, as long as there are samples left.
         """
-        mean0, sd0 = self.prior
-        gap, sd = _posterior(differences, mean0, sd0, max(1, len(differences) + left), self._scale)
+        scale = max([self._scale, *map(abs, differences)])
+        mean0, sd0 = self._prior(scale)
+        gap, sd = _posterior(differences, mean0, sd0, max(1, len(differences) + left), scale)
         chance = _NORMAL.cdf((gap + margin) / sd)
         reject = min(_REJECT, _OF_FRESH * _NORMAL.cdf((mean0 + margin) / sd0))
         decision: Decision = "more"
         if not left:
-            better = bool(differences) and sum(differences) / len(differences) + margin > _ROUNDING * self._scale
+            better = bool(differences) and sum(differences) / len(differences) + margin > _ROUNDING * scale
             decision = "accept" if better else "reject"
         elif len(differences) >= _FIRST_BLOCK:
             hopeless = _hope(gap + margin, sd) < _OF_FRESH * _hope(mean0 + margin, sd0)
             decision = "accept" if chance > _ACCEPT else "reject" if chance < reject or hopeless else "more"
-        return GateVerdict(decision=decision, chance=chance, gap=gap, sd=sd)
+        return GateVerdict(decision=decision, chance=chance, gap=gap, sd=sd, scale=scale)
 
     def block(self, compared: int) -> int:
         """How many samples to compare next, after `compared`."""
@@ -77,6 +83,7 @@ class Gate:
 
     def learn(self, verdict: GateVerdict) -> None:
         """A child was decided: the next ones are expected to be more like it."""
+        self._scale = max(self._scale, verdict.scale)
         gap, sd = verdict.gap / self._scale, verdict.sd / self._scale
         self._count += 1
         self._sum += gap

@@ -50,6 +50,7 @@ class RacingSelector:
         self._tested = 0
         self._stopped = ""
         self._seen = (math.inf, -math.inf)
+        self._fitted_unit = self._unit
 
     @property
     def space(self) -> Space:
@@ -144,7 +145,7 @@ class RacingSelector:
         """The model with what was told since, and new members for a working pool."""
         if self._log.results > self._fitted or len(self._model.theta) < len(self._pool.grid):
             self._model = self._current()
-            self._fitted, self._view = self._log.results, None
+            self._fitted, self._view, self._fitted_unit = self._log.results, None, self._unit
         if not self._pool.whole and self._log.results - self._renewed >= _RENEW_EVERY:
             self._renewed = self._log.results
             self._renew()
@@ -152,8 +153,9 @@ class RacingSelector:
     def _fit(self, model: FactorModel) -> None:
         """One sweep for a few new scores; more, until the estimates stand still, for many at once."""
         rows, samples, scores = self._log.scored()
-        scaled = (scores - self.settings.low) / (self.settings.high - self.settings.low)
-        many = self._log.results - self._fitted > _NEWS * self._log.results
+        low, high = self._unit
+        scaled = (scores - low) / (high - low)
+        many = self._unit != self._fitted_unit or self._log.results - self._fitted > _NEWS * self._log.results
         for _ in range(_SWEEPS if many else 1):
             before = model.theta
             model.fit(self._pool.grid, rows, samples, scaled)
@@ -184,7 +186,8 @@ class RacingSelector:
         if known == (self._fitted, len(self._model.theta)):
             return self._model
         if self._view is None or self._view[0] != known:
-            model = copy.deepcopy(self._model)
+            same = self._unit == self._fitted_unit
+            model = copy.deepcopy(self._model) if same else FactorModel(self.space.levels, self.space.samples)
             self._fit(model)
             self._view = (known, model)
         return self._view[1]
@@ -266,9 +269,9 @@ class RacingSelector:
     def _entry(self, model: FactorModel, row: int) -> Recommendation:
         estimate, half, n = float(model.theta[row]), _Z * math.sqrt(model.variance[row]), int(model.counts[row])
         mean = float(model.means[row]) if n else estimate
-        settings, scale = self.settings, self.settings.high - self.settings.low
+        zero, one = self._unit
         estimate, mean, low, high = (
-            settings.low + scale * value for value in (estimate, mean, estimate - half, estimate + half)
+            zero + (one - zero) * value for value in (estimate, mean, estimate - half, estimate + half)
         )
         return Recommendation(
             candidate=self._pool.candidate(row),
@@ -278,6 +281,14 @@ class RacingSelector:
             high=max(estimate, min(high, self._range[1])),
             n=n,
         )
+
+    @property
+    def _unit(self) -> tuple[float, float]:
+        """What is 0 and 1 to the model, whose priors are of scores between these: the range that was told, or that of
+        the scores where some lie outside."""
+        told, (least, most) = (self.settings.low, self.settings.high), self._seen
+        outside = least < told[0] or most > told[1]
+        return (least, most) if outside and least < most else told
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -306,7 +317,7 @@ class RacingSelector:
             self._pool.grid,
             self._incumbent(model),
             ~self._pool.barred,
-            epsilon / (self.settings.high - self.settings.low),
+            epsilon / (self._unit[1] - self._unit[0]),
             np.random.default_rng(seed),
         )
         if chance < 1 - delta:

@@ -22,8 +22,8 @@ class SelectorSettings:
     together (`racing`): a candidate gets at least so many cells at once where there is room: calls that follow each
     other with the same prompt are cheaper. epsilon, delta (`racing`): stop when the incumbent is within `epsilon` of
     the best with a chance of at least 1 - `delta`; with `epsilon` None it never stops for that. low, high: the
-    range of scores as far as it is known, for the unit of the race and for intervals; widened by what is seen, scores
-    outside do no harm beyond a worse start. `epsilon` is in the scores' own unit.
+    range of scores as far as it is known, for the unit of the race and for intervals; where scores lie outside, their
+    own range takes its place as the unit, and intervals are widened. `epsilon` is in the scores' own unit.
     """
 
     seed: int = 0
