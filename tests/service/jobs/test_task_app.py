@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from rollouts.dtypes import PromptTemplate, Sample
 from rollouts.errors import ServiceError
 from rollouts.evaluation.metrics import exact_match
+from rollouts.service.jobs.taskapp_runner import _untouched
 from rollouts.taskapp import serve_program
 from rollouts.testing import MockProvider
 from tests.service.conftest import Start
@@ -69,19 +70,6 @@ async def test_what_keeps_an_app_from_being_used(start: Start) -> None:
             (remote(), {"url": "file:///etc/passwd"}, 422, "task_app.url must be a URL"),
             (remote(), {"url": "http://10.0.0.1"}, 422, "not a public address"),
             (remote(), {"url": url, "val_seeds": [1, 30]}, 422, "the search sees seed 30 too;"),
-            (
-                remote(),
-                {"url": url, "test_seeds": [30, 40]},
-                422,
-                "sees seed 40 too, as seed 4 .the app has 36 samples",
-            ),
-            (remote(), {"url": url, "test_seeds": [30, 30]}, 422, "seed 30 is tested twice;"),
-            (
-                remote(),
-                {"url": url, "test_seeds": [30, 66]},
-                422,
-                "seed 66 is tested twice, as seed 30 .the app has 36",
-            ),
             (config(), {"url": url}, 422, "the task app has rows of its own"),
             (remote(score={"metric": "f1"}), {"url": url}, 422, "the task app scores by itself"),
         ]
@@ -93,6 +81,25 @@ async def test_what_keeps_an_app_from_being_used(start: Start) -> None:
             assert refused.value.status == status
         assert await client.jobs() == []
     assert away.state.settings.loopback
+
+
+@pytest.mark.parametrize(
+    ("test", "size", "kept"),
+    [
+        ([30, 31], 36, [30, 31]),
+        ([30, 40], 36, [30]),  # 40 is row 4, which the search sees
+        ([30, 30, 66], 36, [30]),  # all are row 30
+        ([30, 66], None, [30, 66]),
+        ([36, 37], 36, []),
+    ],
+)
+def test_rows_that_the_search_sees_by_another_number_are_not_tested(
+    test: list[int], size: int | None, kept: list[int]
+) -> None:
+    found, notes = _untouched(range(24), test, size)
+    assert found == kept
+    assert bool(notes) == (found != test)
+    assert all(f"{len(test) - len(kept)} test seeds were left out" in note for note in notes)
 
 
 async def test_a_candidate_has_no_score_where_its_prompt_was_not_carried(start: Start) -> None:

@@ -97,31 +97,31 @@ async def _splits(app: RemoteApp, asked: Mapping[str, Any], seed: int) -> Splits
     train, val, test = (asked.get(f"{part}_seeds") or [] for part in PARTS)
     if not (train or val or test):
         train, val, test = await _drawn(app, seed)
-    _check_apart([*train, *val], test, await app.size())
+    test, notes = _untouched([*train, *val], test, await app.size())
     rows = await app.samples([*train, *val, *test])
     return Splits(
-        train=rows[: len(train)], val=rows[len(train) : len(train) + len(val)], test=rows[-len(test) or len(rows) :]
+        train=rows[: len(train)],
+        val=rows[len(train) : len(train) + len(val)],
+        test=rows[len(train) + len(val) :],
+        notes=notes,
     )
 
 
-def _check_apart(seen: Sequence[int], test: Sequence[int], size: int | None) -> None:
-    """Raises ConfigError for a test seed whose row the search sees, or is tested twice. An app of `size` samples counts
-    seeds around."""
-
-    def row(seed: int) -> int:
-        return seed if size is None else seed % size
-
-    def problem(seed: int, other: int, what: str) -> ConfigError:
-        same = "" if seed == other else f", as seed {other} (the app has {size} samples)"
-        return ConfigError(f"task_app.test_seeds: {what}{same}; test on rows of their own, each once")
-
-    searched, tested = {row(seed): seed for seed in seen}, dict[int, int]()
-    for seed in test:
-        if row(seed) in searched:
-            raise problem(seed, searched[row(seed)], f"the search sees seed {seed} too")
-        if row(seed) in tested:
-            raise problem(seed, tested[row(seed)], f"seed {seed} is tested twice")
-        tested[row(seed)] = seed
+def _untouched(seen: Sequence[int], test: Sequence[int], size: int | None) -> tuple[list[int], tuple[str, ...]]:
+    """The test seeds whose rows the search does not see, each row once, and a note on the others: an app of `size`
+    samples counts seeds around. Raises ConfigError for a seed that search and test both name."""
+    both = sorted({*seen} & {*test})
+    if both:
+        raise ConfigError(f"task_app.test_seeds: the search sees seed {both[0]} too; test on seeds of their own")
+    rows = [seed if size is None else seed % size for seed in (*seen, *test)]
+    known, kept = set(rows[: len(seen)]), dict[int, int]()
+    for row, seed in zip(rows[len(seen) :], test, strict=True):
+        if row not in known:
+            kept.setdefault(row, seed)
+    left_out = len(test) - len(kept)
+    of_it = "" if size is None else f"the app has {size} samples, and "
+    note = f"{left_out} test seeds were left out: {of_it}they are rows that the search sees, or that are tested already"
+    return list(kept.values()), (note,) if left_out else ()
 
 
 async def _drawn(app: RemoteApp, seed: int) -> tuple[list[int], list[int], list[int]]:
