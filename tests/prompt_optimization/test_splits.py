@@ -19,9 +19,14 @@ def test_ready_splits_are_kept_apart_and_their_ids_tell_rows_apart() -> None:
     _, data, told = prepared(template, overlapping, config, options)
     assert (list(data.train), list(data.val), list(data.test)) == (rows[:4], rows[4:8], rows[8:])
     assert sum("were left out" in note for note in told.notes) == 2
-    nameless = [replace(row, id="") for row in rows[8:]]
-    with pytest.raises(DataError, match="4 samples of the test split have the id ''"):
-        prepared(template, Splits(train=rows[:4], val=rows[4:8], test=nameless), config, options)
+    nameless, alike = [replace(row, id="") for row in rows[8:]], [replace(row, id="7") for row in rows[8:]]
+    _, data, _ = prepared(template, Splits(train=rows[:4], val=rows[4:8], test=nameless), config, options)
+    assert [row.id for row in data.test] == ["1", "2", "3", "4"]
+    assert [row.inputs for row in data.test] == [row.inputs for row in nameless]
+    twice = Splits(train=rows[:4], val=rows[4:8], test=[*rows[8:], *rows[8:]])
+    assert prepared(template, twice, config, options)[1].test
+    with pytest.raises(DataError, match="different samples of the test split have the id '7'"):
+        prepared(template, Splits(train=rows[:4], val=rows[4:8], test=alike), config, options)
 
 
 def test_training_rows_by_number_are_mixed() -> None:

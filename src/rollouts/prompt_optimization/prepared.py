@@ -25,10 +25,13 @@ def prepared(
     config: RunSettings,
     options: StudyOptions,
 ) -> tuple[Program, Splits, StudyOptions]:
-    """The program, its data and the options with their slots; ready splits are kept apart (`Splits.apart`). Raises
-    ConfigError, DataError and TemplateError."""
+    """The program, its data and the options with their slots; ready splits are kept apart (`Splits.apart`), and their
+    samples have ids. Raises ConfigError, DataError and TemplateError."""
     start = as_program(initial)
-    data = dataset.apart(shown_inputs(start)) if isinstance(dataset, Splits) else split_dataset(start, dataset, config)
+    if isinstance(dataset, Splits):
+        data = dataset.numbered().apart(shown_inputs(start))
+    else:
+        data = split_dataset(start, dataset, config)
     data.check(start)
     check_modules(options.constraints, start)
     options = replace(options, notes=(*options.notes, *data.remarks))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -59,24 +58,36 @@ class Splits:
         notes = [f"{count} {name} rows were left out: a later split has the same" for name, count in left_out.items()]
         return replace(Splits.of(parts), notes=(*self.notes, *notes))
 
+    def numbered(self) -> Splits:
+        """With the number of its row, from 1, as the id of every sample that has none."""
+        parts = {
+            name: [
+                sample if sample.id else replace(sample, id=str(number))
+                for number, sample in enumerate(getattr(self, name), start=1)
+            ]
+            for name in ("train", "val", "test")
+        }
+        return Splits.of(parts, self.notes)
+
     def cut(self, *, val: int, test: int) -> Splits:
         """With so many validation and test rows at most, every label having its part of them. What takes the first rows
         of them has its part, too."""
         return replace(self, val=evenly(self.val)[:val], test=evenly(self.test)[:test])
 
     def check(self, start: PromptTemplate | Program) -> None:
-        """Raises when a split that is needed is empty, has samples with the same id, or a template asks for what the
-        rows lack (`check_inputs`)."""
+        """Raises when a split that is needed is empty, has different samples with the same id, or a template asks for
+        what the rows lack (`check_inputs`)."""
         for name in ("train", "val"):
             if not getattr(self, name):
                 raise DataError(f"the {name} split is empty; give it rows (dataset.{name}) or a larger data set")
         for name in ("train", "val", "test"):
-            ids = Counter(sample.id for sample in getattr(self, name))
-            if ids and (most := ids.most_common(1)[0])[1] > 1:
-                raise DataError(
-                    f"{most[1]} samples of the {name} split have the id {most[0]!r}; give each one of its own, by "
-                    "which results name it"
-                )
+            known: dict[str, str] = {}
+            for sample in getattr(self, name):
+                if known.setdefault(sample.id, sample.digest) != sample.digest:
+                    raise DataError(
+                        f"different samples of the {name} split have the id {sample.id!r}; give each one of its own, "
+                        "by which results name it"
+                    )
         check_inputs(as_program(start), (*self.train, *self.val, *self.test))
 
 
