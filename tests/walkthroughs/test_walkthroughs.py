@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +79,16 @@ class Walk:
 
 
 def running(said: str) -> list[int]:
-    """Those of the processes that a walkthrough has started which are still there."""
+    """Those of the processes that a walkthrough has started which are still there. What has ended stands in the table
+    of processes until its new parent has noticed, which a busy machine puts off."""
     pids = [int(pid) for pid in re.findall(r"^PID of the [\w ]+: (\d+)", said, re.MULTILINE)]
     assert pids
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()] if Path("/proc").exists() else []
+    for _ in range(50):
+        left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+        if not left:
+            break
+        time.sleep(0.1)
+    return left
 
 
 @pytest.fixture(scope="module")
