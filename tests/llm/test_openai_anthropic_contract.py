@@ -42,6 +42,7 @@ from rollouts.llm.anthropic import AnthropicProvider
 from rollouts.llm.client import Provider
 from rollouts.llm.openai import OpenAIProvider
 from rollouts.testing.mock_provider import PRICE, MockProvider
+from tests.taskapp.kit import answering
 
 KEY = "sk-secret/+key\"with'quotes"
 WEATHER = Tool(
@@ -273,20 +274,14 @@ async def test_a_secret_in_the_query_is_not_shown(kind: Kind) -> None:
     async def echo(request: web.Request) -> web.Response:
         return web.json_response({"error": {"message": f"bad request for {request.url}"}}, status=400)
 
-    app = web.Application()
-    app.router.add_post("/{path:.*}", echo)
-    server = web.AppRunner(app)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{server.addresses[0][1]}/v1"
-    extra = {"extra_query": {"key": "QUERY/SECRET"}}
-    endpoint = Endpoint(provider=kind.provider, model="m-1", base_url=url, extra=extra, price=PRICE)
-    client = kind.client(endpoint)
-    with pytest.raises(InvalidRequest, match=r"key=\[redacted\]") as caught:
-        await client.complete(ask(endpoint))
-    assert "SECRET" not in str(caught.value)
-    await client.close()
-    await server.cleanup()
+    async with answering(echo) as url:
+        extra = {"extra_query": {"key": "QUERY/SECRET"}}
+        endpoint = Endpoint(provider=kind.provider, model="m-1", base_url=f"{url}/v1", extra=extra, price=PRICE)
+        client = kind.client(endpoint)
+        with pytest.raises(InvalidRequest, match=r"key=\[redacted\]") as caught:
+            await client.complete(ask(endpoint))
+        assert "SECRET" not in str(caught.value)
+        await client.close()
 
 
 async def test_256_in_flight(kind: Kind) -> None:

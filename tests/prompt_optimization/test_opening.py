@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from rollouts.prompt_optimization import StudyOptions
 from rollouts.prompt_optimization.opening import running
 from rollouts.store import Store, open_store
 from rollouts.testing import MockProvider, ScriptedLLM
+from tests.taskapp.kit import answering
 
 TEMPLATE = PromptTemplate("Route it.", "{text}")
 SAMPLES = samples_from_dicts([{"text": f"question {n}", "label": "billing"} for n in range(3)], TEMPLATE.placeholders)
@@ -118,18 +118,12 @@ async def test_endpoints_that_differ_in_their_keys_alone_are_sent_with_their_own
         choice = {"message": {"content": "billing"}, "finish_reason": "stop"}
         return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 1}})
 
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", handle)
-    server = web.AppRunner(app)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{server.addresses[0][1]}/v1"
-    one, two = (
-        Endpoint(provider="openai_compatible", model="m", base_url=url, api_key=key) for key in ("KEY-ONE", "KEY-TWO")
-    )
-    async with running(Task(endpoint=one, score_fn=exact_match()), [two], StudyOptions()) as study:
-        await study.evaluate([Cell(Program.single(TEMPLATE), SAMPLES[0])], phase="evaluate")
-        await study.generate(Request(endpoint=two, messages=ASK.messages, phase="propose"))
-    await server.cleanup()
-    await asyncio.sleep(0)
+    async with answering(handle) as url:
+        one, two = (
+            Endpoint(provider="openai_compatible", model="m", base_url=f"{url}/v1", api_key=key)
+            for key in ("KEY-ONE", "KEY-TWO")
+        )
+        async with running(Task(endpoint=one, score_fn=exact_match()), [two], StudyOptions()) as study:
+            await study.evaluate([Cell(Program.single(TEMPLATE), SAMPLES[0])], phase="evaluate")
+            await study.generate(Request(endpoint=two, messages=ASK.messages, phase="propose"))
     assert seen == {"Bearer KEY-ONE": 1, "Bearer KEY-TWO": 1}

@@ -25,13 +25,12 @@ from rollouts.experiments.config_docs import config_json_schema, config_markdown
 from rollouts.experiments.config_template import Answers, template_toml
 from rollouts.experiments.estimate import check_models
 from rollouts.experiments.job import prepare
-from rollouts.experiments.loading import load_config, parse_config
+from rollouts.experiments.loading import DEFAULT_BUDGET, load_config, parse_config
 from rollouts.llm.registry import spec_of
 from rollouts.prompt_optimization.proposers.rules import listed
 
 _SEEN_ROWS = 2000
 _MOST_LABELS = 50
-_BUDGET = 1000
 _DATA = "Data file (CSV, TSV, JSONL, JSON, Parquet), hf:owner/name, or a built-in name"
 _METRIC = "Metric (exact_match, contains, f1, numeric_match, or package.module:function)"
 
@@ -95,7 +94,7 @@ def _ask(question: str, default: str, given: Given) -> str:
 def _budget(given: Given) -> int:
     if given.budget is not None:
         return given.budget
-    return _BUDGET if given.yes else int(typer.prompt("Most rollouts", default=_BUDGET, type=int))
+    return DEFAULT_BUDGET if given.yes else int(typer.prompt("Most rollouts", default=DEFAULT_BUDGET, type=int))
 
 
 def _opened(data: str) -> tuple[DatasetSpec, Table, tuple[str, ...]]:

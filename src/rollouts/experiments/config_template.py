@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rollouts.experiments.loading import DEFAULT_BUDGET
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
@@ -122,7 +124,7 @@ def _search(answers: Answers) -> list[str]:
         "optimize_demos = true",
         "",
         "[prompt_learning.termination_config]  # hard caps: nothing leaves that does not fit",
-        f"{'# ' * (budget is None)}budget = {1000 if budget is None else budget}  # rollouts of the task",
+        f"{'# ' * (budget is None)}budget = {DEFAULT_BUDGET if budget is None else budget}  # rollouts of the task",
         f"{'# ' * (money is None)}max_cost_usd = {2.5 if money is None else money}  # all models together",
         "# max_time_seconds = 1800",
     ]

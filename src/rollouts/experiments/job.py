@@ -41,10 +41,9 @@ from rollouts.prompt_optimization.opening import closing, open_study
 from rollouts.prompt_optimization.rmipro import default_writers, rmipro
 from rollouts.prompt_optimization.splits import chosen_rows, mixed, shown_inputs
 from rollouts.prompt_optimization.study import Study
-from rollouts.store import Store
+from rollouts.store import Store, events_of
 
 DEFAULT_STORE = ".rollouts/rollouts.db"
-_EVENTS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,5 +254,5 @@ def numbered(store: Store, run_id: str, what: Literal["trial", "child", "round"]
     """The run's trials, GEPA's children, or r-MIPRO's rounds, in order; of those that a resumed run made again, the
     later ones."""
     kind = "allocation" if what == "round" else what
-    found = {e.data[what]: e.data for e in store.events(run_id, limit=_EVENTS) if e.kind == kind}
+    found = {e.data[what]: e.data for e in events_of(store, run_id, kind)}
     return [found[number] for number in sorted(found)]

@@ -7,15 +7,15 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from rollouts.budget import MICROS, Budget, Spend
+from rollouts.budget import MICROS, Budget, Ledger, Spend
 from rollouts.errors import ConfigError, RunNotFound
 from rollouts.experiments.estimate import plan_of
 from rollouts.experiments.job import Job
 from rollouts.prompt_optimization import StudyOptions
-from rollouts.store import RunRow, Store
+from rollouts.prompt_optimization.plan import Plan
+from rollouts.store import RunRow, Store, events_of
 
 _MAY_CHANGE = ("termination_config", "execution", "results_folder", "constraints")
-_EVENTS = 1_000_000
 _LOOKED_AT = 200
 _CAPS = ("max_micros", "max_tokens", "max_calls", "max_rollouts", "max_seconds", "max_trials")
 
@@ -58,8 +58,8 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _last_limits(store: Store, run_id: str) -> StudyOptions:
     """Those of the last process that worked on the run."""
-    found = [event.data for event in store.events(run_id, limit=_EVENTS) if event.kind in ("started", "resumed")]
-    told = found[-1] if found else {}
+    begun = events_of(store, run_id, "started", "resumed")
+    told = begun[-1].data if begun else {}
     modules = {name: Budget(**caps) for name, caps in told.get("module_budgets", {}).items()}
     return StudyOptions(budget=Budget(**told.get("budget", {})), module_budgets=modules)
 
@@ -74,36 +74,35 @@ def _check_limits(run: RunRow, job: Job, before: StudyOptions) -> None:
             "more, or start a new run"
         )
     past = replace(job, options=replace(now, budget=before.budget, module_budgets=before.module_budgets))
-    old, new = plan_of(past), plan_of(job)
     modules = [(now.module_budgets[name], before.module_budgets.get(name, Budget())) for name in now.module_budgets]
+    old, new = plan_of(past), plan_of(job)
     if (
         new.total < old.total
         or _below(_trials(job.config), _trials(run.config))
-        or any(_below(getattr(own, cap), getattr(old, cap)) for own, old in modules for cap in _CAPS)
+        or any(_below(getattr(own, cap), getattr(was, cap)) for own, was in modules for cap in _CAPS)
     ):
         raise ConfigError(
             f"run {run.id} is done, and its limits are smaller now: a verdict from fewer rows would take the place of "
             "the one it has; put them back, or start a new run"
         )
-    rest = plan_of(replace(job, options=replace(now, budget=_rest(now.budget, run))))
-    if new != old and rest.total < old.total - old.of_start:
+    if new != old and _rest(job, run).total < old.total - old.of_start:
         raise ConfigError(
             f"run {run.id} is done, and what its limits leave now does not pay for another search as large as the one "
             "it made; raise them further, or start a new run: in the same store, what is known costs nothing"
         )
 
 
-def _rest(budget: Budget, run: RunRow) -> Budget:
-    """What a run that is done leaves of a budget."""
-    spent = Spend.from_json(run.authorised)
-    rest = {
-        f"max_{name}": max(0, cap - getattr(spent, name))
-        for name in ("tokens", "calls", "rollouts")
-        if (cap := getattr(budget, f"max_{name}")) is not None
-    }
-    if budget.max_micros is not None:
-        rest["max_cost_usd"] = Decimal(max(0, budget.max_micros - spent.micros)) / MICROS
-    return replace(budget, **rest)
+def _rest(job: Job, run: RunRow) -> Plan:
+    """The plan of what a run that is done leaves of the job's budget."""
+    budget = job.options.budget
+    ledger = Ledger(budget, spent=Spend.from_json(run.authorised))
+    micros = ledger.left("micros")
+    left = replace(
+        budget,
+        max_cost_usd=None if micros is None else Decimal(micros) / MICROS,
+        **{f"max_{name}": ledger.left(name) for name in ("tokens", "calls", "rollouts")},
+    )
+    return plan_of(replace(job, options=replace(job.options, budget=left)))
 
 
 def _trials(config: Mapping[str, Any]) -> int | None:

@@ -22,6 +22,7 @@ from rollouts.prompt_optimization.opening import running
 from rollouts.prompt_optimization.splits import chosen_rows
 from rollouts.prompt_optimization.study import Study, StudyOptions
 from rollouts.prompt_optimization.traces import Success, demonstrations, went_well
+from rollouts.prompt_optimization.usual import DemoCounts
 
 _FIRST_SHARE = 4
 _LEAST_FIRST = 16
@@ -50,15 +51,9 @@ async def collect_successes(
     return successes[:enough], attempted
 
 
-class DemoSettings(Protocol):
+class DemoSettings(DemoCounts, Protocol):
     """The settings of an optimizer that concern demonstrations; see `MIPROConfig`."""
 
-    @property
-    def optimize_demos(self) -> bool: ...
-    @property
-    def max_bootstrapped_demos(self) -> int: ...
-    @property
-    def max_labeled_demos(self) -> int: ...
     @property
     def num_demo_sets(self) -> int: ...
     @property

@@ -112,10 +112,9 @@ def planned(
     """The plan of a run from `start` under `budget`, which rewrites so many `texts`; `usual` tells what a rollout of a
     program takes."""
     first = usual(start)
-    sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
     return paid_plan(
         budget,
-        lambda rollouts: make_gepa_plan(config, **sizes, rollouts=rollouts),
+        lambda rollouts: make_gepa_plan(config, **data.sizes, rollouts=rollouts),
         first,
         halfway(first, usual(usual_candidate(start, data.train, config))),
         config.generations * texts,

@@ -138,7 +138,7 @@ def planned(
 
 def mipro_plan(config: MIPROConfig, data: Splits, rollouts: int | None, slots: int) -> Plan:
     """The plan of a run under a cap of `rollouts` (None: no cap), with `slots` of them in flight at once."""
-    plan = make_plan(config, train=len(data.train), val=len(data.val), test=len(data.test), rollouts=rollouts)
+    plan = make_plan(config, **data.sizes, rollouts=rollouts)
     if config.selector in TRIAL_SELECTORS:
         return plan
     leaders = int(plan.searched * _LEADERS_SHARE) if config.selector == "racing" else 0

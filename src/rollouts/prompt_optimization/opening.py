@@ -21,9 +21,8 @@ from rollouts.llm.pricing import price_of
 from rollouts.prompt_optimization.study import DEFAULT_SLOTS, Study, StudyOptions, authorised_json
 from rollouts.prompt_optimization.types import OptimizationResult
 from rollouts.store import open_store
-from rollouts.store.base import RunRow, Store
+from rollouts.store.base import RunRow, Store, events_of
 
-_EVENTS = 1_000_000
 _UNDIVIDED = ("mipro", "gepa")
 """Searches that do not plan with budgets of modules."""
 
@@ -142,27 +141,26 @@ def _spent(store: Store, run: RunRow, slots: int) -> Spend:
     there was no cap: there it is what is stored, and twice as many calls as there are slots, which may have been under
     way."""
     spent = Spend.from_json(run.authorised)
-    begun = [event for event in store.events(run.id, limit=_EVENTS) if event.kind in ("started", "resumed")]
+    begun = events_of(store, run.id, "started", "resumed")
     if run.status != "running" or not begun:
         return spent
-    answered = list(store.scan_generations(run.id))
-    stored = {
-        "micros": [row.cost_micros for row in answered],
-        "tokens": [row.prompt_tokens + row.completion_tokens for row in answered],
-        "calls": [1 for _ in answered],
-        "rollouts": [1 for row in store.scan_rollouts(run.id) if row.run_id == run.id],
-    }
-    caps = begun[-1].data["budget"]
-    known = {
-        name: min(getattr(spent, name), sum(amounts) + 2 * slots * max(amounts, default=1))
-        for name, amounts in stored.items()
-        if caps["max_cost_usd" if name == "micros" else f"max_{name}"] is None
-    }
+    caps = Ledger(Budget(**begun[-1].data["budget"]))
+    stored = [
+        Spend(micros=row.cost_micros, tokens=row.prompt_tokens + row.completion_tokens, calls=1)
+        for row in store.scan_generations(run.id)
+    ]
+    if caps.left("rollouts") is None:
+        stored += [Spend(rollouts=1) for row in store.scan_rollouts(run.id) if row.run_id == run.id]
+    known = {}
+    for name in ("micros", "tokens", "calls", "rollouts"):
+        if caps.left(name) is None:
+            amounts = [getattr(one, name) for one in stored]
+            known[name] = min(getattr(spent, name), sum(amounts) + 2 * slots * max(amounts, default=1))
     return replace(spent, **known)
 
 
 def _paid(store: Store, run_id: str) -> Paid:
-    return Paid([row for row in store.scan_rollouts(run_id, failed=False) if row.run_id == run_id])
+    return Paid(row for row in store.scan_rollouts(run_id, failed=False) if row.run_id == run_id)
 
 
 def _connect(

@@ -110,11 +110,10 @@ def rmipro_plan(
     for spend in usual.values():
         rollout = rollout + replace(spend, rollouts=0)
     modules = [affordable(budget, usual[name], 0) for name, budget in options.module_budgets.items()]
-    sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
 
     def plan_of(rollouts: int | None) -> Plan:
         known = [count for count in (rollouts, *modules) if count is not None]
-        return without_finals(make_plan(config, **sizes, rollouts=min(known, default=None)), _FINAL_SHARE)
+        return without_finals(make_plan(config, **data.sizes, rollouts=min(known, default=None)), _FINAL_SHARE)
 
     mean = halfway(rollout, changed)
     return paid_plan(options.budget, plan_of, rollout, mean, min(texts, _cheap(options, mean)))

@@ -41,6 +41,11 @@ class Splits:
         return cls(train=train, val=val, test=test, notes=tuple(notes))
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many samples each has."""
+        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """`notes`, and whether the splits leave a run without a verdict."""
         untested = "there are no test rows: a search on this data ends without a verdict"
@@ -81,9 +86,10 @@ class Splits:
             if not getattr(self, name):
                 raise DataError(f"the {name} split is empty; give it rows (dataset.{name}) or a larger data set")
         for name in ("train", "val", "test"):
-            known: dict[str, str] = {}
+            known: dict[str, Sample] = {}
             for sample in getattr(self, name):
-                if known.setdefault(sample.id, sample.digest) != sample.digest:
+                same = known.setdefault(sample.id, sample)
+                if same is not sample and same.digest != sample.digest:
                     raise DataError(
                         f"different samples of the {name} split have the id {sample.id!r}; give each one of its own, "
                         "by which results name it"

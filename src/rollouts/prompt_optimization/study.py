@@ -23,12 +23,11 @@ from rollouts.llm.connect import CallContext
 from rollouts.prompt_optimization.constraints import Violations
 from rollouts.prompt_optimization.plan import Plan
 from rollouts.prompt_optimization.usual import usual_rollout
-from rollouts.store.base import EventRow, Store
+from rollouts.store.base import EventRow, Store, events_of
 
 T = TypeVar("T")
 Listener = Callable[[str, Mapping[str, Any]], None]
 DEFAULT_SLOTS = 16
-_EVENTS = 1_000_000
 _CHECK_MARGIN = 1.1
 _DRAWN = 3
 """A program's own mean cost counts as much as the mean of all when it has run on so many rows."""
@@ -101,7 +100,7 @@ class Study:
         self.stop_reason: str | None = None
         self.replayed: str | None = None
         self._started = options.clock.now()
-        self._seq = max((event.seq for event in store.events(run_id, limit=_EVENTS)), default=0)
+        self._seq = max((event.seq for event in events_of(store, run_id)), default=0)
         self.phase = "start"
         self.best_score: float | None = None
         self.search_ended: str | None = None
@@ -226,8 +225,8 @@ class Study:
     def follow(self, plan: Plan, start: Program) -> None:
         """Tells how the run is divided. Where earlier processes of it had another plan, this one takes other decisions:
         of what they paid for, the rollouts of `start` alone are sure to be served."""
-        told = [event.data for event in self.store.events(self.run_id, limit=_EVENTS) if event.kind == "plan"]
-        if told and told[-1] != plan.to_json():
+        told = events_of(self.store, self.run_id, "plan")
+        if told and told[-1].data != plan.to_json():
             self.evaluator.paid.only(start.digest)
         self.emit("plan", **plan.to_json())
 

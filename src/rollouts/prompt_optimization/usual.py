@@ -14,7 +14,7 @@ from rollouts.prompt_optimization.demos import example_of
 _ANSWER_FRAME, _MESSAGE_FRAME = 8, 5
 
 
-class DemoSettings(Protocol):
+class DemoCounts(Protocol):
     """How many demonstrations candidates may have."""
 
     @property
@@ -25,7 +25,7 @@ class DemoSettings(Protocol):
     def max_labeled_demos(self) -> int: ...
 
 
-def usual_candidate(start: Program, train: Sequence[Sample], config: DemoSettings) -> Program:
+def usual_candidate(start: Program, train: Sequence[Sample], config: DemoCounts) -> Program:
     """What a rollout of the search usually runs: the start with as many demonstrations as a set may have, labelled rows
     in the place of answers. The start itself where values are made inside the program."""
     if not config.optimize_demos:

@@ -21,6 +21,7 @@ from rollouts.store.base import (
     Store,
     UseRow,
     chunks,
+    events_of,
 )
 from rollouts.store.memory import MemoryStore
 
@@ -41,6 +42,7 @@ __all__ = [
     "Store",
     "UseRow",
     "chunks",
+    "events_of",
     "open_store",
 ]
 

@@ -197,6 +197,14 @@ class Store(Protocol):
         ...
 
 
+_ALL = 1_000_000
+
+
+def events_of(store: Store, run_id: str, *kinds: str) -> list[EventRow]:
+    """All events of a run in their order: those of `kinds`, or of any kind where none is named."""
+    return [event for event in store.events(run_id, limit=_ALL) if not kinds or event.kind in kinds]
+
+
 def chunks(keys: Iterable[str], size: int) -> Iterator[list[str]]:
     """`keys` in lists of at most `size`."""
     batch: list[str] = []
