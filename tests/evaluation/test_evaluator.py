@@ -161,6 +161,22 @@ async def test_failures_are_stored_but_never_served(store: Store) -> None:
     assert [row.failure for row in store.scan_rollouts("run")] == [None]
 
 
+async def test_each_run_has_the_failures_it_had(store: Store) -> None:
+    def runs(run_id: str, answer: Any) -> Any:
+        return evaluator(ScriptedLLM({"Q: question 0": answer}), store=store, run_id=run_id)
+
+    def failed(run_id: str) -> list[tuple[str, bool]]:
+        store.flush()
+        return [(row.phase, row.failure is not None) for row in store.scan_rollouts(run_id)]
+
+    for run_id in ("first", "second", "second"):
+        await runs(run_id, InvalidRequest("no")).evaluate(cells(1), phase=f"of {run_id}")
+    assert failed("first") == [("of first", True)]
+    assert failed("second") == [("of second", True)]
+    await runs("second", "answer 0").evaluate(cells(1), phase="again")
+    assert failed("second") == [("again", False)], "the run's own success takes the place of its failure"
+
+
 async def test_known_runs_nothing(store: Store) -> None:
     ev = evaluator(store=store)
     await ev.evaluate(cells(3))

@@ -91,6 +91,19 @@ async def test_identical_requests_in_flight_are_sent_once(store: MemoryStore | N
     assert {response.cost_micros + response.saved_micros for response in responses} == {9}, "its price is the same"
 
 
+@pytest.mark.parametrize("store", [None, MemoryStore()], ids=["no store", "store"])
+async def test_a_call_is_shared_only_where_it_may_last_as_long(store: MemoryStore | None) -> None:
+    sent: list[float | None] = []
+
+    def answer(asked: Request) -> str:
+        sent.append(asked.max_latency_s)
+        return "x"
+
+    client = CachedClient(ScriptedLLM(answer), store, "r")
+    await asyncio.gather(*(client.complete(request("q", max_latency_s=cap)) for cap in (0.5, None, 0.5, 2.0)))
+    assert sent == [0.5, None, 2.0]
+
+
 async def test_without_a_store_nothing_is_kept() -> None:
     llm = echo()
     client = CachedClient(llm, None, "r")

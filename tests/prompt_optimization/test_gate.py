@@ -26,12 +26,15 @@ def run(gate: Gate, differences: list[float], *, learn: bool = True) -> tuple[Ga
         place += gate.block(place)
 
 
-def test_the_unit_of_the_scores_decides_nothing() -> None:
+@pytest.mark.parametrize("scale", [100.0, 0.01])
+def test_the_unit_of_the_scores_decides_nothing(scale: float) -> None:
     """Also where the start's scores did not tell how wide they spread."""
     rng = random.Random(0)
-    known, unknown = Gate(100, scale=100.0), Gate(100)
+    known, unknown = Gate(100, scale=scale), Gate(100)
+    verdict = unknown.judge([0.0] * 8, left=92)
+    assert verdict.decision == known.judge([0.0] * 8, left=92).decision, "all the same tells no range"
     for _ in range(20):
-        differences = [100.0 * rng.choice((-1, 0, 0, 1, 1)) for _ in range(rng.choice((8, 12, 18)))]
+        differences = [scale * rng.choice((-1, 0, 0, 1, 1)) for _ in range(rng.choice((8, 12, 18)))]
         verdicts = [gate.judge(differences, left=100 - len(differences)) for gate in (known, unknown)]
         assert verdicts[0] == verdicts[1]
         known.learn(verdicts[0])
@@ -90,7 +93,7 @@ def test_losers_cost_little_on_average() -> None:
 
 @given(DIFFERENCES, st.sampled_from([0.01, 10.0, 100.0]), st.integers(0, 40))
 def test_the_scale_changes_nothing(differences: list[float], scale: float, left: int) -> None:
-    plain = Gate(100).judge(differences, left=left)
+    plain = Gate(100, scale=1.0).judge(differences, left=left)
     scaled = Gate(100, scale=scale).judge([scale * d for d in differences], left=left)
     assert scaled.decision == plain.decision
     assert scaled.chance == pytest.approx(plain.chance, abs=1e-6)
@@ -99,7 +102,7 @@ def test_the_scale_changes_nothing(differences: list[float], scale: float, left:
 
 @given(DIFFERENCES, st.integers(0, 40))
 def test_the_verdict_is_a_probability_and_better_data_never_hurt(differences: list[float], left: int) -> None:
-    gate = Gate(100)
+    gate = Gate(100, scale=1.0)
     verdict = gate.judge(differences, left=left)
     assert 0 <= verdict.chance <= 1
     assert verdict.sd > 0

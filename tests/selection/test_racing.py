@@ -98,15 +98,15 @@ def test_a_candidate_that_joins_opens_a_stopped_race_again() -> None:
     assert not chooser.should_stop()
 
 
-@pytest.mark.parametrize("scale", [10.0, 100.0])
-def test_a_unit_that_was_not_told_decides_nothing(scale: float) -> None:
-    def asked(unit: float) -> tuple[list[Cell], Candidate]:
+@pytest.mark.parametrize(("zero", "unit"), [(0.0, 10.0), (0.0, 100.0), (0.0, 0.1), (0.7, 0.1), (-3.0, 2.0)])
+def test_a_unit_that_was_not_told_decides_nothing(zero: float, unit: float) -> None:
+    def asked(zero: float, unit: float) -> tuple[list[Cell], Candidate]:
         score = coin(3, factor_chance(3, (8, 8)))
         chooser = selector("racing", space(8, 8, samples=60), budget=500, epsilon=0.03 * unit)
-        played = play(chooser, lambda c, s: unit * (score(c, s) or 0.0), batch=16)
+        played = play(chooser, lambda c, s: zero + unit * (score(c, s) or 0.0), batch=16)
         return played.cells, chooser.recommend().candidate
 
-    assert asked(scale) == asked(1.0)
+    assert asked(zero, unit) == asked(0.0, 1.0)
 
 
 @pytest.mark.parametrize(("least", "most"), [(-1.0, 0.0), (-100.0, 0.0), (5.0, 10.0)])

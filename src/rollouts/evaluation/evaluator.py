@@ -287,6 +287,8 @@ class Evaluator:
         progress.note(evaluation.program, spent)
         if self.store is not None:
             self.store.record(_to_row(evaluation, sample, self.run_id, phase))
+            if evaluation.failure is not None:  # the row stays that of the run in which the rollout failed first
+                self.store.record(UseRow(run_id=self.run_id, key=evaluation.key, phase=phase))
 
 
 def _missing(key: str, cell: Cell, reason: str) -> Evaluation:

@@ -11,14 +11,16 @@ from rollouts.dtypes import Choices, JsonSchema, Request, Response, ToolCall, Us
 from rollouts.llm.client import Client
 from rollouts.store.base import JSON, GenerationRow, Store
 
+_Route = tuple[str, float | None]
+
 
 class _Flight:
-    """One request on its way and everyone who waits for it."""
+    """One request on its way and everyone who waits for it: its `route` is the key and the cap on latency."""
 
-    __slots__ = ("key", "request", "task", "waiters")
+    __slots__ = ("key", "request", "route", "task", "waiters")
 
-    def __init__(self, key: str, request: Request) -> None:
-        self.key, self.request = key, request
+    def __init__(self, route: _Route, request: Request) -> None:
+        self.route, self.key, self.request = route, route[0], request
         self.task: asyncio.Task[None] | None = None
         self.waiters: list[asyncio.Future[Response]] = []
 
@@ -26,26 +28,26 @@ class _Flight:
 class CachedClient:
     """Serves an answer from the store under `request.key()`, or asks `inner` once and records its answer.
 
-    Identical requests in flight share one call: one waiter gets the answer as paid, the others a `cached` copy that
-    costs nothing; a failure goes to all of them. A waiter that is cancelled leaves the call to the others; the last
-    one to leave cancels it and returns when it has ended. Look-ups of one turn of the event loop are one call to the
-    store. Failures are never recorded. Without a store only the sharing is left. `wall` gives seconds since the epoch.
+    Identical requests in flight with the same cap on latency share one call: one waiter gets the answer as paid, the
+    others a `cached` copy that costs nothing; a failure goes to all of them. A waiter that is cancelled leaves the call
+    to the others; the last one to leave cancels it and returns when it has ended. Look-ups of one turn of the event
+    loop are one call to the store. Failures are never recorded. Without a store only the sharing is left. `wall` gives seconds since the epoch.
     """
 
     def __init__(
         self, inner: Client, store: Store | None, run_id: str, *, wall: Callable[[], float] = time.time
     ) -> None:
         self._inner, self._store, self._run_id, self._wall = inner, store, run_id, wall
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[_Route, _Flight] = {}
         self._unread: list[_Flight] = []
 
     async def complete(self, request: Request) -> Response:
         """See `Client.complete`; raises also the StoreError of a look-up or of the store's writer."""
         loop = asyncio.get_running_loop()
-        key = request.key()
-        flight = self._flights.get(key)
+        route = request.key(), request.max_latency_s
+        flight = self._flights.get(route)
         if flight is None:
-            flight = self._flights[key] = _Flight(key, request)
+            flight = self._flights[route] = _Flight(route, request)
             if self._store is None:
                 self._send(flight)
             else:
@@ -106,8 +108,8 @@ class CachedClient:
 
     def _land(self, flight: _Flight, outcome: Response | Exception | None) -> None:
         """Ends the flight: an answer, an error, or None for a call that was cancelled from outside."""
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        if self._flights.get(flight.route) is flight:
+            del self._flights[flight.route]
         waiters = [waiter for waiter in flight.waiters if not waiter.done()]
         for position, waiter in enumerate(waiters):
             if outcome is None:
@@ -123,9 +125,9 @@ class CachedClient:
         if waiter.done() and not waiter.cancelled():
             waiter.exception()  # it came too late, and nobody else will look at it
         flight.waiters.remove(waiter)
-        if flight.waiters or self._flights.get(flight.key) is not flight:
+        if flight.waiters or self._flights.get(flight.route) is not flight:
             return
-        del self._flights[flight.key]
+        del self._flights[flight.route]
         if flight.task is not None:
             flight.task.cancel()
             await asyncio.wait([flight.task])

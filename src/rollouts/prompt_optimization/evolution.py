@@ -235,9 +235,9 @@ class Evolution:
 
 
 def width(scores: Iterable[float]) -> float:
-    """The width of the range of scores: 1, or more where they spread wider."""
-    known = [*scores, 0.0]
-    return max(1.0, max(known) - min(known))
+    """The width of the range of scores."""
+    known = list(scores)
+    return max(known, default=0.0) - min(known, default=0.0)
 
 
 def _with_demos(program: Program, sets: Mapping[str, DemoSet]) -> Program:

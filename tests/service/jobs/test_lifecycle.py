@@ -213,6 +213,16 @@ async def test_an_order_of_a_queued_job(start: Start, provider: MockProvider) ->
         assert (await client.wait_for(waiting[0].id, poll_s=0.02)).status == "succeeded"
 
 
+async def test_a_job_can_be_cancelled_before_its_task_has_begun(service: Service) -> None:
+    engine = service.state.engine
+    row = await engine.submit("native", {"config": NEW["config"], "rows": NEW["rows"]}, owner="default")
+    engine.cancel(row.id, "default")
+    await until(lambda: engine.over(row.id))
+    assert not engine._active
+    ended = service.state.jobs.get(row.id, "default")
+    assert (ended.status, ended.over) == ("cancelled", True)
+
+
 async def test_an_owner_sees_his_own_jobs_only(service: Service) -> None:
     async with service.client() as mine, service.client(service.make_key(owner="other")) as other:
         job = await mine.create_job(NEW["config"], rows=NEW["rows"])

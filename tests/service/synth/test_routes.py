@@ -94,6 +94,7 @@ async def test_a_job_from_its_key_to_its_result(service: Service, app_url: str, 
         assert all([await ask(http, "GET", f"{own}/snapshots/{entry['id']}") for entry in artifacts])
         await ask(http, "GET", f"{own}/snapshots/none", 404)
         assert KEY not in json.dumps([events, job, artifacts, snapshot])
+        assert service.state.env_keys.all("default") == [], "its key is kept no longer than the job"
 
 
 async def test_a_running_job_is_cancelled(service: Service, provider: MockProvider, app_url: str) -> None:
@@ -108,6 +109,7 @@ async def test_a_running_job_is_cancelled(service: Service, provider: MockProvid
         assert (said["job_id"], said["status"]) == (made["job_id"], "succeeded")
         assert (await ask(http, "GET", own))["status"] == "cancelled"
         events = await listening
+        assert service.state.env_keys.all("default") == []
         assert events[-1]["type"] == "learning.policy.mipro.job.cancelled"
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         assert (await ask(http, "GET", f"{own}/events"))["events"] == events

@@ -28,20 +28,21 @@ _NORMAL = NormalDist()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateVerdict:
     """`chance` is the probability that the child is better, `gap` the posterior mean of the difference, `sd` its
-    standard deviation; in the unit of the scores. `scale` is the width of their range as far as it is known."""
+    standard deviation; in the unit of the scores. `scale` is the width of their range as far as it is known, 0 where
+    all seen were the same."""
 
     decision: Decision
     chance: float
     gap: float
     sd: float
-    scale: float = 1.0
+    scale: float = 0.0
 
 
 class Gate:
-    """Decides one child after another over `samples` samples; `scale` is the width of the range of scores, more where
-    differences are larger."""
+    """Decides one child after another over `samples` samples; `scale` is the width of the range of scores as far as it
+    is known, 0 where it is not: it grows to the largest difference."""
 
-    def __init__(self, samples: int, *, scale: float = 1.0) -> None:
+    def __init__(self, samples: int, *, scale: float = 0.0) -> None:
         self._samples, self._scale = samples, scale
         self._count = _PRIOR_COUNT
         self._sum = _PRIOR_MEAN * _PRIOR_COUNT
@@ -55,7 +56,7 @@ class Gate:
     def _prior(self, scale: float) -> tuple[float, float]:
         mean = self._sum / self._count
         sd = math.sqrt(max(_LEAST_SD**2, self._squares / self._count - mean**2))
-        return mean * scale, sd * scale
+        return mean * (scale or 1.0), sd * (scale or 1.0)
 
     def judge(self, differences: Sequence[float], *, left: int, margin: float = 0.0) -> GateVerdict:
         """What paired differences (child minus parent) say; `left` is how many samples could still be compared.
@@ -65,7 +66,7 @@ class Gate:
         """
         scale = max([self._scale, *map(abs, differences)])
         mean0, sd0 = self._prior(scale)
-        gap, sd = _posterior(differences, mean0, sd0, max(1, len(differences) + left), scale)
+        gap, sd = _posterior(differences, mean0, sd0, max(1, len(differences) + left), scale or 1.0)
         chance = _NORMAL.cdf((gap + margin) / sd)
         reject = min(_REJECT, _OF_FRESH * _NORMAL.cdf((mean0 + margin) / sd0))
         decision: Decision = "more"
@@ -84,7 +85,7 @@ class Gate:
     def learn(self, verdict: GateVerdict) -> None:
         """A child was decided: the next ones are expected to be more like it."""
         self._scale = max(self._scale, verdict.scale)
-        gap, sd = verdict.gap / self._scale, verdict.sd / self._scale
+        gap, sd = (value / (self._scale or 1.0) for value in (verdict.gap, verdict.sd))
         self._count += 1
         self._sum += gap
         self._squares += gap**2 + sd**2

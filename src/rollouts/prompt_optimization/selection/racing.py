@@ -28,6 +28,7 @@ _RENEW_EVERY, _RENEWED = 200, 300
 _STOP_EVERY = 128
 _SWEEPS, _NEWS, _SETTLED = 10, 0.1, 1e-3
 _Z = 1.96
+_SAME = 1e-9  # of the range that was told: scores that differ by less differ by rounding
 
 
 class RacingSelector:
@@ -284,11 +285,10 @@ class RacingSelector:
 
     @property
     def _unit(self) -> tuple[float, float]:
-        """What is 0 and 1 to the model, whose priors are of scores between these: the range that was told, or that of
-        the scores where some lie outside."""
+        """What is 0 and 1 to the model, whose priors are of scores between these: the range of the scores, or what was
+        told of it as long as all are the same."""
         told, (least, most) = (self.settings.low, self.settings.high), self._seen
-        outside = least < told[0] or most > told[1]
-        return (least, most) if outside and least < most else told
+        return (least, most) if most - least > _SAME * (told[1] - told[0]) else told
 
     @property
     def _range(self) -> tuple[float, float]:

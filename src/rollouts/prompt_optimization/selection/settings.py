@@ -21,9 +21,9 @@ class SelectorSettings:
 
     together (`racing`): a candidate gets at least so many cells at once where there is room: calls that follow each
     other with the same prompt are cheaper. epsilon, delta (`racing`): stop when the incumbent is within `epsilon` of
-    the best with a chance of at least 1 - `delta`; with `epsilon` None it never stops for that. low, high: the
-    range of scores as far as it is known, for the unit of the race and for intervals; where scores lie outside, their
-    own range takes its place as the unit, and intervals are widened. `epsilon` is in the scores' own unit.
+    the best with a chance of at least 1 - `delta`; with `epsilon` None it never stops for that. `epsilon` is in the
+    scores' own unit. low, high: the range of scores as far as it is known, for intervals, which are widened where
+    scores lie outside, and for the unit of the race as long as all scores are the same; then their range is the unit.
     """
 
     seed: int = 0

@@ -5,11 +5,12 @@ from rollouts.service.jobs.events import Events
 from rollouts.service.jobs.model import ENDED, JobRow, Status
 from rollouts.service.jobs.runners import JobRunner, NativeRunner
 from rollouts.service.jobs.table import JobTable
-from rollouts.service.jobs.taskapp_runner import TaskAppRunner
+from rollouts.service.jobs.taskapp_runner import OWN_KEY, TaskAppRunner
 from rollouts.service.jobs.webhooks import Webhooks
 
 __all__ = [
     "ENDED",
+    "OWN_KEY",
     "Engine",
     "Events",
     "JobRow",

@@ -80,6 +80,7 @@ class Engine:
         for row in self._jobs.unfinished():
             if row.status in ENDED:
                 self._jobs.change(row.id, **_now_over(row))
+                self._forget(row)
                 continue
             self._rows[row.id] = row
             if row.status != "paused":
@@ -166,7 +167,7 @@ class Engine:
             return
         paused, active.wish = active.wish == "pause", "cancel"
         if active.study is None or paused:
-            active.task.cancel()
+            self._end_soon(active, asyncio.sleep(0))  # a task that has not begun would never end what it stands for
         else:
             active.study.stop("cancelled")
             self._end_soon(active, asyncio.wait([active.task]))
@@ -281,6 +282,7 @@ class Engine:
         self._queue.pop(job_id, None)
         with suppress(RolloutsError):  # a store that fails has failed the job before; the next start takes it up
             row = self._set(job_id, status, **_now_over(self._rows[job_id]), **changes)
+            self._forget(row)
             if row.webhook_due is not None:
                 self._webhooks.send(row)
             self._ended[job_id] = row.brief
@@ -288,6 +290,10 @@ class Engine:
                 del self._ended[next(iter(self._ended))]
         self._rows.pop(job_id, None)
         self._events.ended(job_id)
+
+    def _forget(self, row: JobRow) -> None:
+        if row.status != "failed":  # which can go on
+            self._runners[row.kind].forget(row)
 
     def _tell(self, job_id: str, kind: str, **data: Any) -> None:
         study = self.study(job_id)

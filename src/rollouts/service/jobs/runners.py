@@ -33,6 +33,10 @@ class JobRunner(Protocol):
         """
         ...
 
+    def forget(self, row: JobRow) -> None:
+        """The job is over and cannot go on: secrets that were kept for it alone are deleted."""
+        ...
+
 
 class NativeRunner:
     """Jobs of the job file: `config` is its JSON under `config`, and maybe inline `rows`."""
@@ -44,6 +48,9 @@ class NativeRunner:
     async def prepared(self, row: JobRow) -> AsyncIterator[Job]:
         """See `JobRunner.prepared`."""
         yield await asyncio.to_thread(self._prepare, row)
+
+    def forget(self, row: JobRow) -> None:
+        """Its jobs have no secrets."""
 
     def _prepare(self, row: JobRow) -> Job:
         folder, rows = self._settings.results_dir / row.id, row.config.get("rows")

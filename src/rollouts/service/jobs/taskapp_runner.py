@@ -27,6 +27,9 @@ from rollouts.taskapp import AppLimits, Asked, LateDesk, RemoteApp, remote_progr
 KEY_NAME = "ENVIRONMENT_API_KEY"
 """The environment key that apps are sent where a job names none."""
 
+OWN_KEY = "job-"
+"""How the names of keys begin that came with a job and are kept for it alone. Nobody can upload one of such a name."""
+
 _WHOLE_MESSAGE = "{message}"
 _WAITS_S = (1.0, 2.0, 4.0, 8.0)
 
@@ -67,6 +70,12 @@ class TaskAppRunner:
 
             job = ready(job, settings.results_dir / row.id, config={**job.config, "task_app": asked})
             yield replace(job, options=replace(job.options, on_start=bind))
+
+    def forget(self, row: JobRow) -> None:
+        """See `JobRunner.forget`."""
+        name = row.config["task_app"].get("key_name") or ""
+        if name.startswith(OWN_KEY):
+            self.env_keys.remove(row.owner, name)
 
     def _app(self, owner: str, asked: Mapping[str, Any]) -> RemoteApp:
         policy = UrlPolicy.of(self.settings.allow_networks, bound_to=self.settings.host)

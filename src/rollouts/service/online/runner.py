@@ -59,6 +59,9 @@ class OnlineRunner:
 
             yield replace(job, work=work)
 
+    def forget(self, row: JobRow) -> None:
+        """Its jobs have no secrets of their own."""
+
     async def _serve(self, job: Job, study: Study, system: OnlineSystem, options: OnlineOptions) -> OptimizationResult:
         assert isinstance(job.settings, MIPROConfig)
         system.replay(await asyncio.to_thread(study.store.events, study.run_id, limit=_WHOLE_LOG))

@@ -11,7 +11,7 @@ from rollouts.dtypes import Endpoint
 from rollouts.errors import ConfigError
 from rollouts.experiments.config_keys import JOB
 from rollouts.llm.keys import address_of, key_of
-from rollouts.service.jobs import JobRow
+from rollouts.service.jobs import OWN_KEY, JobRow
 from rollouts.service.online import OnlineOptions
 from rollouts.service.settings import ServiceSettings
 from rollouts.service.state import ServiceState
@@ -33,7 +33,7 @@ async def submit(
         return await state.engine.submit("online", {**config, "online": online_options(job)}, owner=owner)
     if job.app_key is None:
         return await state.engine.submit("task_app", {**config, "task_app": job.task_app}, owner=owner)
-    name = f"job-{secrets.token_hex(8)}"
+    name = f"{OWN_KEY}{secrets.token_hex(8)}"
     await asyncio.to_thread(state.env_keys.put, owner, name, job.app_key)
     try:
         config["task_app"] = {**job.task_app, "key_name": name}
