@@ -31,7 +31,8 @@ class CachedClient:
     Identical requests in flight with the same cap on latency share one call: one waiter gets the answer as paid, the
     others a `cached` copy that costs nothing; a failure goes to all of them. A waiter that is cancelled leaves the call
     to the others; the last one to leave cancels it and returns when it has ended. Look-ups of one turn of the event
-    loop are one call to the store. Failures are never recorded. Without a store only the sharing is left. `wall` gives seconds since the epoch.
+    loop are one call to the store. Failures are never recorded. Without a store only the sharing is left. `wall` gives
+    seconds since the epoch.
     """
 
     def __init__(
