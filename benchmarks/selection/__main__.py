@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -22,16 +22,24 @@ from benchmarks.selection.worlds import World, load, synthetic
 _SEEDS_AT_ONCE = 5
 
 
-@cache
-def worlds(directory: Path | None, families: bool) -> dict[str, Callable[[], World]]:
-    """What to replay, by name, each made when it is wanted."""
-    return {**(load(directory) if directory else {}), **(synthetic() if families else {})}
+def names(directory: Path | None, *, families: bool) -> list[str]:
+    """What to replay: tables, and families of made-up ones."""
+    return [*(load(directory) if directory else ()), *(synthetic() if families else ())]
 
 
 @cache
-def world(directory: Path | None, name: str) -> World:
-    """Made once per process."""
-    return worlds(directory, True)[name]()
+def table(directory: Path, name: str) -> World:
+    """Read once per process."""
+    return load(directory)[name]()
+
+
+def world(directory: Path | None, name: str, seed: int) -> World:
+    """The table of that name; of a family, one of its own for every seed."""
+    family = synthetic().get(name)
+    if family is not None:
+        return family(seed)
+    assert directory is not None
+    return table(directory, name)
 
 
 Job = tuple[Path | None, str, str, tuple[int, ...], range, int]
@@ -40,11 +48,11 @@ Job = tuple[Path | None, str, str, tuple[int, ...], range, int]
 def run(job: Job) -> list[list[float]]:
     """Regrets of a few seeds, one list per seed."""
     directory, name, method, budgets, seeds, batch = job
-    return [regrets(method, world(directory, name), seed, budgets, batch) for seed in seeds]
+    return [regrets(method, world(directory, name, seed), seed, budgets, batch) for seed in seeds]
 
 
 def jobs(options: argparse.Namespace) -> Iterator[Job]:
-    for name in worlds(options.tables, not options.no_synthetic):
+    for name in names(options.tables, families=not options.no_synthetic):
         for method in options.methods:
             for first in range(0, options.seeds, _SEEDS_AT_ONCE):
                 seeds = range(first, min(first + _SEEDS_AT_ONCE, options.seeds))

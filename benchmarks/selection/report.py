@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 _FLOOR = 0.02
@@ -13,7 +14,7 @@ _FLOOR = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Mean regret and its standard error, in percentage points."""
+    """Mean regret and its standard error, in percentage points; `values` are those of the seeds."""
 
     table: str
     method: str
@@ -21,16 +22,22 @@ class Record:
     regret: float
     se: float
     seeds: int
+    values: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, table: str, method: str, budget: int, values: Sequence[float]) -> Record:
-        n = len(values)
-        mean = sum(values) / n
-        variance = sum((value - mean) ** 2 for value in values) / max(1, n - 1)
-        return cls(table=table, method=method, budget=budget, regret=mean, se=math.sqrt(variance / n), seeds=n)
+        mean, se = _mean(values)
+        return cls(
+            table=table, method=method, budget=budget, regret=mean, se=se, seeds=len(values), values=tuple(values)
+        )
 
     def to_json(self) -> Mapping[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "values"}
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and its standard error."""
+    return fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def lines(records: Sequence[Record]) -> list[str]:
@@ -76,7 +83,8 @@ def calls_to(records: Sequence[Record], table: str, method: str, points: float) 
 
 
 def comparison(records: Sequence[Record], method: str) -> list[str]:
-    """Ratios of `method` to the rest, and where it is behind by more than a standard error of the difference."""
+    """Ratios of `method` to the rest, and where it is behind by more than a standard error of the difference, which is
+    taken seed by seed."""
     budgets = sorted({record.budget for record in records})
     rest = [name for name in dict.fromkeys(r.method for r in records) if name != method]
     groups = [[name] for name in rest]
@@ -91,8 +99,10 @@ def comparison(records: Sequence[Record], method: str) -> list[str]:
     for table, own, budget in by:
         for other in rest if own == method else ():
             a, b = by[table, method, budget], by[table, other, budget]
-            if a.regret - b.regret > math.hypot(a.se, b.se):
-                out.append(f"  behind {other} on {table} at {budget:,}: {a.regret:.2f} against {b.regret:.2f}")
+            gap, error = _mean([x - y for x, y in zip(a.values, b.values, strict=True)])
+            if gap > error:
+                said = f"{a.regret:.2f} against {b.regret:.2f} ({gap:+.2f} ±{error:.2f})"
+                out.append(f"  behind {other} on {table} at {budget:,}: {said}")
     out.append("calls to a mean regret of 2 points")
     for table in dict.fromkeys(record.table for record in records):
         reached = {name: calls_to(records, table, name, 2.0) for name in (method, *rest)}

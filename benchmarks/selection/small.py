@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from benchmarks.options import count, counts
-from benchmarks.selection.__main__ import folder, world, worlds
+from benchmarks.selection.__main__ import folder, names, world
 from benchmarks.selection.worlds import World
 from rollouts.dtypes import Sample
 from rollouts.prompt_optimization import MIPROConfig, Splits
@@ -76,13 +76,16 @@ def main() -> None:
     parser.add_argument("--rollouts", type=counts, default=(250, 750), help="budgets of whole runs")
     parser.add_argument("--seeds", type=count, default=60)
     options = parser.parse_args()
-    names = options.selectors.split(",")
+    selectors = options.selectors.split(",")
     for rollouts in options.rollouts:
-        for table in worlds(options.tables, options.synthetic or options.tables is None):
-            drawn = world(options.tables, table)
-            scores = {n: [held_out(n, drawn, rollouts, seed) for seed in range(options.seeds)] for n in names}
-            for name in names:
-                gaps = [a - b for a, b in zip(scores[name], scores[names[0]], strict=True)]
+        for table in names(options.tables, families=options.synthetic or options.tables is None):
+            scores: dict[str, list[float]] = {name: [] for name in selectors}
+            for seed in range(options.seeds):
+                drawn = world(options.tables, table, seed)
+                for name in selectors:
+                    scores[name].append(held_out(name, drawn, rollouts, seed))
+            for name in selectors:
+                gaps = [a - b for a, b in zip(scores[name], scores[selectors[0]], strict=True)]
                 error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
                 print(
                     f"{rollouts} {table} {name}: {fmean(scores[name]):.1f} ({fmean(gaps):+.1f} ± {error:.1f})",

@@ -14,13 +14,13 @@ from statistics import median
 from typing import Any
 
 from benchmarks.options import count, share
-from benchmarks.selection.__main__ import add_options, parsed, world, worlds
+from benchmarks.selection.__main__ import add_options, names, parsed, world
 from benchmarks.selection.replay import Stop, stopped
 
 
 def run(name: str, seed: int, *, tables: Path | None, budget: int, epsilon: float, delta: float) -> Stop:
     """One run on one table."""
-    return stopped("racing", world(tables, name), seed, budget=budget, epsilon=epsilon, delta=delta)
+    return stopped("racing", world(tables, name, seed), seed, budget=budget, epsilon=epsilon, delta=delta)
 
 
 def summary(name: str, runs: list[Stop], epsilon: float) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     one = partial(run, tables=options.tables, budget=options.budget, epsilon=options.epsilon, delta=options.delta)
     out = []
     with ProcessPoolExecutor(options.processes) as pool:
-        for name in worlds(options.tables, not options.no_synthetic):
+        for name in names(options.tables, families=not options.no_synthetic):
             runs = list(pool.map(partial(one, name), range(options.seeds), chunksize=5))
             out.append(summary(name, runs, options.epsilon))
             print(

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,6 @@ def many_factors(seed: int = 0, *, factors: int = 16, levels: int = 5, samples: 
     )
 
 
-def synthetic() -> dict[str, Callable[[], World]]:
-    """All families by name."""
-    return {**{name: lambda name=name: made_up(name) for name in FAMILIES}, "syn-16-factors": many_factors}
+def synthetic() -> dict[str, Callable[[int], World]]:
+    """All families by name: what makes a table of one from a seed."""
+    return {**{name: partial(made_up, name) for name in FAMILIES}, "syn-16-factors": many_factors}

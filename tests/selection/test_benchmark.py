@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.selection import small, stopping
-from benchmarks.selection.__main__ import main
+from benchmarks.selection.__main__ import main, world
 from benchmarks.selection.mipro_v2 import course
 from benchmarks.selection.replay import METHODS, PEER, regrets, stopped
-from benchmarks.selection.report import Record, calls_to, ratio
+from benchmarks.selection.report import Record, calls_to, comparison, ratio
 from benchmarks.selection.worlds import FAMILIES, World, load, made_up, many_factors, tabulated
 
 
@@ -65,6 +65,21 @@ def test_an_early_stop_is_reported(tables: Path) -> None:
     stop = stopped("racing", tiny(tables), 0, budget=480, epsilon=0.9, delta=0.1)
     assert stop.calls < 480
     assert stop.reason
+
+
+def test_every_seed_has_a_table_of_its_own_family(tables: Path) -> None:
+    cells = [((i, 0), s) for i in range(8) for s in range(20)]
+    drawn = [[world(None, "syn-pure", seed).score(*cell) for cell in cells] for seed in (0, 1, 1)]
+    assert drawn[0] != drawn[1] == drawn[2]
+    assert world(tables, "tiny", 0) is world(tables, "tiny", 1)
+
+
+def test_what_is_behind_is_told_seed_by_seed() -> None:
+    hard = [10.0, 2.0, 6.0, 4.0]
+    behind = [Record.of("t", "racing", 400, [value + 1 for value in hard]), Record.of("t", "other", 400, hard)]
+    assert "  behind other on t at 400: 6.50 against 5.50 (+1.00 ±0.00)" in comparison(behind, "racing")
+    level = [Record.of("t", "racing", 400, [11.0, 1.0, 7.0, 3.2]), Record.of("t", "other", 400, hard)]
+    assert not any("behind" in line for line in comparison(level, "racing"))
 
 
 def test_families_are_the_same_every_time() -> None:
