@@ -435,9 +435,9 @@ async def test_a_selector_that_knows_enough_gets_the_candidates_to_come_before_i
             self.told = True
             super().tell(results)
 
-        def add_level(self, factor: int) -> int:
+        def add_level(self, factor: int, like: int | None = None) -> int:
             self.joined = True
-            return super().add_level(factor)
+            return super().add_level(factor, like)
 
     monkeypatch.setattr(
         sys.modules[run_mipro.__module__], "make_selector", lambda name, space, settings: Content(space, settings)

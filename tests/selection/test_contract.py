@@ -359,6 +359,21 @@ def test_a_new_level_is_tried(name: str, factor: int) -> None:
 
 
 @every
+@pytest.mark.parametrize("like", [None, 1])
+def test_all_levels_that_join_are_tried_however_many_good_candidates_are_known(name: str, like: int | None) -> None:
+    """Many texts do no harm to one good set of demonstrations; sets that join later must be seen beside them."""
+    if name == "random":
+        pytest.skip("it tries what chance gives it")
+    score = coin(7, lambda c: 0.85 if c[1] == 1 else 0.4)
+    chooser = selector(name, space(40, 6, samples=60), budget=420, trials=70, minibatch=6, epsilon=None)
+    for _ in range(40):
+        chooser.tell([Result(c, score(c.candidate, c.sample)) for c in chooser.ask(6)])
+    joined = {chooser.add_level(1, like) for _ in range(8)}
+    played = play(chooser, score, batch=6)
+    assert joined <= {cell.candidate[1] for cell in played.cells}
+
+
+@every
 def test_many_levels_may_join(name: str) -> None:
     chooser = selector(name, space(1, 1, samples=8), trials=25)
     for n in range(1, 11):

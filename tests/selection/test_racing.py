@@ -143,6 +143,27 @@ def test_results_told_at_once_say_what_results_told_in_rounds_say(seed: int) -> 
     assert mean(abs(entry.estimate - there[entry.candidate]) for entry in chooser.ranking()) < 0.06
 
 
+def test_a_level_is_expected_between_the_one_that_it_was_made_from_and_the_average() -> None:
+    model = FactorModel((2, 3), 20)
+    grid = np.array(all_candidates((2, 3)))
+    rows, samples = (part.ravel() for part in np.meshgrid(np.arange(6), np.arange(20)))
+    scores = np.array([float(grid[row, 1] == 2) for row in rows])
+    for _ in range(5):
+        model.fit(grid, rows, samples, scores)
+    model.add_level(1)
+    model.add_level(1, like=2)
+    assert model.factors[1].b[4] == pytest.approx(model.factors[1].b[2] / 2)
+    for known in (model, model.anew()):
+        grid = np.array(all_candidates((2, 5)))
+        asked = np.array([int(np.flatnonzero((grid == cell).all(axis=1))[0]) for cell in all_candidates((2, 3))])
+        for _ in range(5):
+            known.fit(grid, asked[rows], samples, scores)
+        own, average = known.factors[1].b[[2, 3]]
+        assert average == pytest.approx(0.0)
+        assert known.factors[1].b[4] == pytest.approx(own / 2, rel=0.05)
+        assert known.theta[list(map(tuple, grid)).index((0, 4))] > known.theta[list(map(tuple, grid)).index((0, 3))]
+
+
 def test_a_stop_is_mostly_right() -> None:
     stopped = right = 0
     for seed in range(14):

@@ -183,23 +183,23 @@ def _variants(
     config: MIPROConfig,
     tried: Mapping[int, Sequence[int]],
     number: int,
-) -> dict[int, list[DemoSet]]:
-    """More demonstration sets: the best ones so far, each with half of it exchanged. The first round made its share of
-    all sets; later rounds divide the rest."""
+) -> dict[int, list[tuple[DemoSet, int]]]:
+    """More demonstration sets: the best ones so far, each with half of it exchanged, and the level of that one. The
+    first round made its share of all sets; later rounds divide the rest."""
     if not config.optimize_demos:
         return {}
     rng = random.Random(f"rollouts-variants-{config.seed}-{number}")
-    out: dict[int, list[DemoSet]] = {}
+    out: dict[int, list[tuple[DemoSet, int]]] = {}
     for factor, levels in tried.items():
-        entries = [entry for level in levels if (entry := space.demo_set(factor, level)) and entry.examples]
+        entries = [(entry, level) for level in levels if (entry := space.demo_set(factor, level)) and entry.examples]
         known = {entry.examples for entry in space.factors[factor].levels if isinstance(entry, DemoSet)}
         made = out[factor] = []
         for turn in range(config.num_demo_sets // config.proposal_rounds if entries else 0):
-            best = entries[:_VARIED][turn % min(_VARIED, len(entries))]
+            best, level = entries[:_VARIED][turn % min(_VARIED, len(entries))]
             entry = varied(best, pools[space.factors[factor].module], rng)
             if entry is not None and entry.examples not in known:
                 known.add(entry.examples)
-                made.append(entry)
+                made.append((entry, level))
     return out
 
 

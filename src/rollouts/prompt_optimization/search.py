@@ -30,15 +30,15 @@ class Reproposal:
     """Further candidates while the search runs, grounded in its scores.
 
     Each round starts at a fixed trial. Demonstration sets (`vary`: factor -> its levels, best first, and the number of
-    the round) join at once, texts (`propose`) at a fixed later trial, so that decisions depend on no clock. A selector
-    that knows enough of the candidates that there are, or has run all of them on all samples, gets the next ones before
-    it stops; not when one is at `target`.
+    the round -> factor -> sets, each with the level that it varies) join at once, texts (`propose`) at a fixed later
+    trial, so that decisions depend on no clock. A selector that knows enough of the candidates that there are, or has
+    run all of them on all samples, gets the next ones before it stops; not when one is at `target`.
     """
 
     rounds: int
     trials: int
     propose: Callable[[Mapping[int, Sequence[Tried]], int], Coroutine[Any, Any, Texts]]
-    vary: Callable[[Mapping[int, Sequence[int]], int], Mapping[int, Sequence[DemoSet]]]
+    vary: Callable[[Mapping[int, Sequence[int]], int], Mapping[int, Sequence[tuple[DemoSet, int]]]]
     target: float | None = None
     _task: asyncio.Task[Texts] | None = field(default=None)
     _started: int = 0
@@ -72,9 +72,9 @@ class Reproposal:
             return False
         self._started += 1
         for factor, sets in self.vary(tried_demos(selector, space), self._started).items():
-            for entry in sets:
+            for entry, level in sets:
                 space.add(factor, entry)
-                selector.add_level(factor)
+                selector.add_level(factor, level)
         self._task = study.spawn(self.propose(tried_texts(selector, space), self._started))
         return True
 

@@ -129,8 +129,9 @@ class Selector(Protocol):
         """The samples that were never run for this candidate; the first ones make up best for classes it lacks."""
         ...
 
-    def add_level(self, factor: int) -> int:
-        """One more level of a factor, from now on; returns its index."""
+    def add_level(self, factor: int, like: int | None = None) -> int:
+        """One more level of a factor, from now on; returns its index. `like` is the level that it was made from, if it
+        was, so that a selector can expect something of it."""
         ...
 
     def ranking(self) -> list[Recommendation]:

@@ -2,7 +2,8 @@
 
     score = mean + difficulty(sample) + sum over factors (effect(level) + quirk(level, sample)) + own(candidate) + noise
 
-Every term has a normal prior with a variance fitted on the way. `quirk` matters most: candidates with a level in
+Every term has a normal prior with a variance fitted on the way; the effect of a level made from another one is expected
+half way between that one's and the average. `quirk` matters most: candidates with a level in
 common answer almost alike on the same sample, so their scores are far from independent evidence. One sweep of block
 Gauss-Seidel per round, each block exact given the others; variances by MacKay's fixed point (Neural Computation 4,
 1992).
@@ -21,18 +22,26 @@ from rollouts.prompt_optimization.selection.cells import Floats, Ints
 LEVEL_SD, OWN_SD, QUIRK, DIFFICULTY, NOISE = 0.045, 0.1, 0.03, 0.03, 0.1
 LEVEL_DOF, OWN_DOF, QUIRK_DOF, DIFFICULTY_DOF, NOISE_DOF = 8.0, 20.0, 40.0, 20.0, 30.0
 MEAN, MEAN_VARIANCE = 0.5, 0.25
+KIN = 0.5
 
 
 @dataclass(slots=True)
 class Factor:
-    """Posterior of one factor: effects `u` of levels, quirks `h`, value `b` of a level over all samples, variances."""
+    """Posterior of one factor: effects `u` of levels, quirks `h`, value `b` of a level over all samples, variances.
+    `like` is the level that a level was made from, -1 for none."""
 
     u: Floats
     h: Floats
     b: Floats
     vb: Floats
+    like: Ints
     level_variance: float = LEVEL_SD**2
     quirk_variance: float = QUIRK
+
+    @property
+    def expected(self) -> Floats:
+        """The effects of the levels as far as they are known from those that they were made from."""
+        return np.where(self.like < 0, 0.0, KIN * self.b[self.like])
 
 
 class FactorModel:
@@ -65,12 +74,23 @@ class FactorModel:
             h=np.zeros((n, self.samples)),
             b=np.zeros(n),
             vb=np.full(n, LEVEL_SD**2 + QUIRK / max(1, self.samples)),
+            like=np.full(n, -1),
         )
 
-    def add_level(self, factor: int) -> None:
-        """One more level of a factor, with its prior."""
+    def anew(self) -> FactorModel:
+        """A model of the same levels that knows nothing."""
+        new = FactorModel(tuple(len(factor.u) for factor in self.factors), self.samples)
+        for mine, other in zip(new.factors, self.factors, strict=True):
+            mine.like = other.like
+        return new
+
+    def add_level(self, factor: int, like: int | None = None) -> None:
+        """One more level of a factor, made from level `like` where that is given, with its prior."""
         old, new = self.factors[factor], self._factor(1)
-        for name in ("u", "h", "b", "vb"):
+        if like is not None:
+            new.like[0] = like
+            new.u[0] = new.b[0] = KIN * old.b[like]
+        for name in ("u", "h", "b", "vb", "like"):
             setattr(old, name, np.concatenate([getattr(old, name), getattr(new, name)]))
 
     def fit(self, grid: Ints, rows: Ints, samples: Ints, scores: Floats) -> None:
@@ -116,7 +136,8 @@ class FactorModel:
         level = seen // self.samples
         total = np.bincount(level, weight, minlength=shape[0])
         vu = 1 / (total + 1 / factor.level_variance)
-        factor.u = vu * np.bincount(level, weight * average, minlength=shape[0])
+        expected = factor.expected
+        factor.u = expected + vu * (np.bincount(level, weight * average, minlength=shape[0]) - total * expected)
         share = factor.quirk_variance * weight
         flat = np.zeros(factor.h.size)
         flat[seen] = share * (average - factor.u[level])
@@ -125,7 +146,8 @@ class FactorModel:
         factor.b = factor.u + factor.h.mean(axis=1)
         factor.vb = (1 - known) ** 2 * vu + factor.quirk_variance / self.samples * (1 - known)
         unsure = factor.quirk_variance * float((n * (1 - share)).sum())
-        squares = float(factor.u @ factor.u), float(flat @ flat)
+        own = factor.u - expected
+        squares = float(own @ own), float(flat @ flat)
         dof = float((1 - vu / factor.level_variance).sum()), float(share.sum())
         factor.level_variance = (squares[0] + LEVEL_DOF * LEVEL_SD**2) / (dof[0] + LEVEL_DOF)
         factor.quirk_variance = (squares[1] + QUIRK_DOF * QUIRK) / (dof[1] + QUIRK_DOF)

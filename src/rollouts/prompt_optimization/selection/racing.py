@@ -20,6 +20,7 @@ from rollouts.prompt_optimization.selection.table import reached
 
 # Found by replay on real and made-up tables (docs/selection.md); none of them is sharp.
 _DESIGN = 32
+_LOOKS, _CALLS_PER_LOOK = 4, 64
 _BONUS = 0.5
 _HEAD_START = 1.0
 _GROWTH, _MOST_AT_ONCE = 0.15, 32
@@ -46,7 +47,7 @@ class RacingSelector:
         self._fitted = 0
         self._view: tuple[tuple[int, int], FactorModel] | None = None
         self._left = settings.cells
-        self._queue = self._design()
+        self._queue: list[tuple[int, int | None]] = [*self._design()]
         self._renewed = 0
         self._tested = 0
         self._stopped = ""
@@ -78,10 +79,13 @@ class RacingSelector:
         self._learn()
         wanted: dict[int, list[int]] = {}
         while self._queue and room:
-            row, sample = self._queue.pop(0)
-            if self._pool.allowed(row) and self._pool.take(row, sample):
-                wanted.setdefault(row, []).append(sample)
-                room -= 1
+            row, first = self._queue.pop(0)
+            if not self._pool.allowed(row):
+                continue
+            for sample in self._samples(row, 1) if first is None else [first]:
+                if self._pool.take(row, sample):
+                    wanted.setdefault(row, []).append(sample)
+                    room -= 1
         if room:
             self._race(room, wanted)
         cells = []
@@ -188,7 +192,7 @@ class RacingSelector:
             return self._model
         if self._view is None or self._view[0] != known:
             same = self._unit == self._fitted_unit
-            model = copy.deepcopy(self._model) if same else FactorModel(self.space.levels, self.space.samples)
+            model = copy.deepcopy(self._model) if same else self._model.anew()
             self._fit(model)
             self._view = (known, model)
         return self._view[1]
@@ -225,14 +229,17 @@ class RacingSelector:
         free = every if row is None else self._pool.free(row, every)
         return self._classes.in_turn(free)
 
-    def add_level(self, factor: int) -> int:
+    def add_level(self, factor: int, like: int | None = None) -> int:
         best = list(self.recommend().candidate)
         level = self._pool.add_level(factor)
-        self._model.add_level(factor)
+        self._model.add_level(factor, like)
+        best[factor] = level
+        self._pool.add([tuple(best)])
+        # The rank would give it none where levels of other factors are many and nearly as good as the best.
+        looks = min(_LOOKS, max(1, self._left // _CALLS_PER_LOOK))
+        self._queue += [(self._pool.row[tuple(best)], None)] * looks
         if not self._pool.whole:
-            best[factor] = level
             others = (list(self._pool.random_candidate()) for _ in range(_RENEWED // 10))
-            self._pool.add([tuple(best)])
             self._put_in((*c[:factor], level, *c[factor + 1 :]) for c in others)
         self._fitted, self._view, self._stopped = -1, None, ""
         return level

@@ -114,7 +114,7 @@ class StageSelector:
     def unseen(self, candidate: Candidate) -> list[int]:
         return self.table.unseen(candidate)
 
-    def add_level(self, factor: int) -> int:
+    def add_level(self, factor: int, like: int | None = None) -> int:
         """The incumbent with the new level joins the field, and catches up with it."""
         level = self.space.levels[factor]
         self.space = self.table.space = self.space.with_level(factor)

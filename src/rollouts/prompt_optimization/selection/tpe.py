@@ -91,9 +91,9 @@ class TPESelector(TrialSelector):
         else:
             self._study.tell(token, state=optuna.trial.TrialState.FAIL)
 
-    def add_level(self, factor: int) -> int:
+    def add_level(self, factor: int, like: int | None = None) -> int:
         """Optuna wants fixed choices within a study, so the trials so far move to a new one with the wider range."""
-        level = super().add_level(factor)
+        level = super().add_level(factor, like)
         old, self._study = self._study, self._new_study()
         self._startup.append(
             tuple(level if i == factor else self.recommend().candidate[i] for i in range(len(self.space.levels)))

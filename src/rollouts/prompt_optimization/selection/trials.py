@@ -123,7 +123,7 @@ class TrialSelector:
     def unseen(self, candidate: Candidate) -> list[int]:
         return self.table.unseen(candidate)
 
-    def add_level(self, factor: int) -> int:
+    def add_level(self, factor: int, like: int | None = None) -> int:
         self.space = self.table.space = self.space.with_level(factor)
         return self.space.levels[factor] - 1
 
