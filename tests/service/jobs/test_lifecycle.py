@@ -213,9 +213,12 @@ async def test_an_order_of_a_queued_job(start: Start, provider: MockProvider) ->
         assert (await client.wait_for(waiting[0].id, poll_s=0.02)).status == "succeeded"
 
 
-async def test_a_job_can_be_cancelled_before_its_task_has_begun(service: Service) -> None:
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21])
+async def test_a_job_can_be_cancelled_before_it_runs(service: Service, turns: int) -> None:
     engine = service.state.engine
     row = await engine.submit("native", {"config": NEW["config"], "rows": NEW["rows"]}, owner="default")
+    for _ in range(turns):
+        await asyncio.sleep(0)
     engine.cancel(row.id, "default")
     await until(lambda: engine.over(row.id))
     assert not engine._active

@@ -221,6 +221,8 @@ class Engine:
         job_id = active.row.id
         try:
             await self._work(active)
+            if active.cancelled and not self.over(job_id):
+                self._finish(job_id, "cancelled")  # it was cancelled while it was prepared
         except asyncio.CancelledError:
             if active.cancelled:
                 self._finish(job_id, "cancelled")
