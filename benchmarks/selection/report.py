@@ -26,7 +26,7 @@ class Record:
 
     @classmethod
     def of(cls, table: str, method: str, budget: int, values: Sequence[float]) -> Record:
-        mean, se = _mean(values)
+        mean, se = mean_error(values)
         return cls(
             table=table, method=method, budget=budget, regret=mean, se=se, seeds=len(values), values=tuple(values)
         )
@@ -35,7 +35,7 @@ class Record:
         return {name: value for name, value in asdict(self).items() if name != "values"}
 
 
-def _mean(values: Sequence[float]) -> tuple[float, float]:
+def mean_error(values: Sequence[float]) -> tuple[float, float]:
     """The mean and its standard error."""
     return fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
@@ -99,7 +99,7 @@ def comparison(records: Sequence[Record], method: str) -> list[str]:
     for table, own, budget in by:
         for other in rest if own == method else ():
             a, b = by[table, method, budget], by[table, other, budget]
-            gap, error = _mean([x - y for x, y in zip(a.values, b.values, strict=True)])
+            gap, error = mean_error([x - y for x, y in zip(a.values, b.values, strict=True)])
             if gap > error:
                 said = f"{a.regret:.2f} against {b.regret:.2f} ({gap:+.2f} ±{error:.2f})"
                 out.append(f"  behind {other} on {table} at {budget:,}: {said}")

@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 from benchmarks.options import count, counts
 from benchmarks.selection.__main__ import folder, names, world
+from benchmarks.selection.report import mean_error
 from benchmarks.selection.worlds import World
 from rollouts.dtypes import Sample
 from rollouts.prompt_optimization import MIPROConfig, Splits
@@ -85,12 +86,8 @@ def main() -> None:
                 for name in selectors:
                     scores[name].append(held_out(name, drawn, rollouts, seed))
             for name in selectors:
-                gaps = [a - b for a, b in zip(scores[name], scores[selectors[0]], strict=True)]
-                error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
-                print(
-                    f"{rollouts} {table} {name}: {fmean(scores[name]):.1f} ({fmean(gaps):+.1f} ± {error:.1f})",
-                    flush=True,
-                )
+                gap, error = mean_error([a - b for a, b in zip(scores[name], scores[selectors[0]], strict=True)])
+                print(f"{rollouts} {table} {name}: {fmean(scores[name]):.1f} ({gap:+.1f} ± {error:.1f})", flush=True)
 
 
 if __name__ == "__main__":

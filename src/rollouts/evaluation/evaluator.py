@@ -35,7 +35,7 @@ from rollouts.evaluation.scoring import Scoring
 from rollouts.executors import Executor
 from rollouts.llm.budgeted import RunClock
 from rollouts.llm.client import Client
-from rollouts.store.base import ProgramRow, RolloutRow, SampleRow, Store, UseRow
+from rollouts.store.base import ProgramRow, RolloutRow, Row, SampleRow, Store, UseRow
 
 _ONE_ROLLOUT = Spend(rollouts=1)
 
@@ -286,9 +286,10 @@ class Evaluator:
         )
         progress.note(evaluation.program, spent)
         if self.store is not None:
-            self.store.record(_to_row(evaluation, sample, self.run_id, phase))
+            rows: list[Row] = [_to_row(evaluation, sample, self.run_id, phase)]
             if evaluation.failure is not None:  # the row stays that of the run in which the rollout failed first
-                self.store.record(UseRow(run_id=self.run_id, key=evaluation.key, phase=phase))
+                rows.append(UseRow(run_id=self.run_id, key=evaluation.key, phase=phase))
+            self.store.record(*rows)
 
 
 def _missing(key: str, cell: Cell, reason: str) -> Evaluation:

@@ -17,12 +17,16 @@ _Route = tuple[str, float | None]
 class _Flight:
     """One request on its way and everyone who waits for it: its `route` is the key and the cap on latency."""
 
-    __slots__ = ("key", "request", "route", "task", "waiters")
+    __slots__ = ("request", "route", "task", "waiters")
 
     def __init__(self, route: _Route, request: Request) -> None:
-        self.route, self.key, self.request = route, route[0], request
+        self.route, self.request = route, request
         self.task: asyncio.Task[None] | None = None
         self.waiters: list[asyncio.Future[Response]] = []
+
+    @property
+    def key(self) -> str:
+        return self.route[0]
 
 
 class CachedClient:

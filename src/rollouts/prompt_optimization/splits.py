@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Protocol
 
-from rollouts.datasets import apart, auto_sizes, remarks_on, samples_from_dicts, split, usable_rows
+from rollouts.datasets import PARTS, apart, auto_sizes, remarks_on, samples_from_dicts, split, usable_rows
 from rollouts.datasets.spec import text_of
 from rollouts.dtypes import (
     Program,
@@ -37,13 +37,18 @@ class Splits:
     @classmethod
     def of(cls, parts: Mapping[str, Sequence[Sample]], notes: Sequence[str] = ()) -> Splits:
         """From `train`, `val` and `test`; what is not there is empty."""
-        train, val, test = (parts.get(name, ()) for name in ("train", "val", "test"))
+        train, val, test = (parts.get(name, ()) for name in PARTS)
         return cls(train=train, val=val, test=test, notes=tuple(notes))
+
+    @property
+    def parts(self) -> dict[str, Sequence[Sample]]:
+        """The splits by name."""
+        return {name: getattr(self, name) for name in PARTS}
 
     @property
     def sizes(self) -> dict[str, int]:
         """How many samples each has."""
-        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+        return {name: len(samples) for name, samples in self.parts.items()}
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -54,7 +59,7 @@ class Splits:
     def apart(self, shown: Collection[str] = ()) -> Splits:
         """Without training rows whose inputs a validation or test row has, too, and validation rows whose inputs a test
         row has (`rollouts.datasets.apart`); a note says how many. Raises DataError when that leaves a split empty."""
-        parts, left_out = apart({"train": self.train, "val": self.val, "test": self.test}, shown)
+        parts, left_out = apart(self.parts, shown)
         for name, count in left_out.items():
             if not parts[name]:
                 raise DataError(
@@ -68,9 +73,9 @@ class Splits:
         parts = {
             name: [
                 sample if sample.id else replace(sample, id=str(number))
-                for number, sample in enumerate(getattr(self, name), start=1)
+                for number, sample in enumerate(samples, start=1)
             ]
-            for name in ("train", "val", "test")
+            for name, samples in self.parts.items()
         }
         return Splits.of(parts, self.notes)
 
@@ -85,9 +90,9 @@ class Splits:
         for name in ("train", "val"):
             if not getattr(self, name):
                 raise DataError(f"the {name} split is empty; give it rows (dataset.{name}) or a larger data set")
-        for name in ("train", "val", "test"):
+        for name, samples in self.parts.items():
             known: dict[str, Sample] = {}
-            for sample in getattr(self, name):
+            for sample in samples:
                 same = known.setdefault(sample.id, sample)
                 if same is not sample and same.digest != sample.digest:
                     raise DataError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from rollouts.budget import Budget
+from rollouts.budget import MICROS, Budget
 from rollouts.errors import ConfigError
 from rollouts.experiments.sweep.config import Experiment
 from rollouts.experiments.sweep.methods import START
@@ -64,5 +64,5 @@ def caps_of(experiment: Experiment, cell: Cell, cells: Sequence[Cell], test_rows
         if getattr(caps, name) is None and (whole := getattr(total, name)) is not None
     }
     if caps.max_cost_usd is None and total.max_micros is not None:
-        return replace(caps, **shares, max_cost_usd=Decimal(total.max_micros // len(cells)) / 1_000_000)
+        return replace(caps, **shares, max_cost_usd=Decimal(total.max_micros // len(cells)) / MICROS)
     return replace(caps, **shares)

@@ -17,6 +17,11 @@ Candidate = tuple[int, ...]
 """One level per factor."""
 
 
+def exchanged(candidate: Candidate, factor: int, level: int) -> Candidate:
+    """The candidate with another level of a factor."""
+    return (*candidate[:factor], level, *candidate[factor + 1 :])
+
+
 def _all_feasible(_: Candidate) -> bool:
     return True
 
@@ -61,8 +66,7 @@ class Space:
 
     def with_level(self, factor: int) -> Space:
         """The space with one more level of a factor; its index is the last."""
-        levels = (*self.levels[:factor], self.levels[factor] + 1, *self.levels[factor + 1 :])
-        return replace(self, levels=levels)
+        return replace(self, levels=exchanged(self.levels, factor, self.levels[factor] + 1))
 
 
 @dataclass(frozen=True, slots=True)

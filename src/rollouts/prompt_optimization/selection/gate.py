@@ -51,12 +51,12 @@ class Gate:
     @property
     def prior(self) -> tuple[float, float]:
         """Mean and standard deviation of the difference of a child about which nothing is known."""
-        return self._prior(self._scale)
+        return self._prior(self._scale or 1.0)
 
-    def _prior(self, scale: float) -> tuple[float, float]:
+    def _prior(self, unit: float) -> tuple[float, float]:
         mean = self._sum / self._count
         sd = math.sqrt(max(_LEAST_SD**2, self._squares / self._count - mean**2))
-        return mean * (scale or 1.0), sd * (scale or 1.0)
+        return mean * unit, sd * unit
 
     def judge(self, differences: Sequence[float], *, left: int, margin: float = 0.0) -> GateVerdict:
         """What paired differences (child minus parent) say; `left` is how many samples could still be compared.
@@ -65,8 +65,9 @@ class Gate:
         rejected before a first block was compared, as long as there are samples left.
         """
         scale = max([self._scale, *map(abs, differences)])
-        mean0, sd0 = self._prior(scale)
-        gap, sd = _posterior(differences, mean0, sd0, max(1, len(differences) + left), scale or 1.0)
+        unit = scale or 1.0
+        mean0, sd0 = self._prior(unit)
+        gap, sd = _posterior(differences, mean0, sd0, max(1, len(differences) + left), unit)
         chance = _NORMAL.cdf((gap + margin) / sd)
         reject = min(_REJECT, _OF_FRESH * _NORMAL.cdf((mean0 + margin) / sd0))
         decision: Decision = "more"
@@ -85,7 +86,8 @@ class Gate:
     def learn(self, verdict: GateVerdict) -> None:
         """A child was decided: the next ones are expected to be more like it."""
         self._scale = max(self._scale, verdict.scale)
-        gap, sd = (value / (self._scale or 1.0) for value in (verdict.gap, verdict.sd))
+        unit = self._scale or 1.0
+        gap, sd = verdict.gap / unit, verdict.sd / unit
         self._count += 1
         self._sum += gap
         self._squares += gap**2 + sd**2

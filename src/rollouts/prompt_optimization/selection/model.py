@@ -3,10 +3,9 @@
     score = mean + difficulty(sample) + sum over factors (effect(level) + quirk(level, sample)) + own(candidate) + noise
 
 Every term has a normal prior with a variance fitted on the way; the effect of a level made from another one is expected
-half way between that one's and the average. `quirk` matters most: candidates with a level in
-common answer almost alike on the same sample, so their scores are far from independent evidence. One sweep of block
-Gauss-Seidel per round, each block exact given the others; variances by MacKay's fixed point (Neural Computation 4,
-1992).
+half way between that one's and the average. `quirk` matters most: candidates with a level in common answer almost alike
+on the same sample, so their scores are far from independent evidence. One sweep of block Gauss-Seidel per round, each
+block exact given the others; variances by MacKay's fixed point (Neural Computation 4, 1992).
 """
 
 from __future__ import annotations
@@ -89,9 +88,9 @@ class FactorModel:
         old, new = self.factors[factor], self._factor(1)
         if like is not None:
             new.like[0] = like
-            new.u[0] = new.b[0] = KIN * old.b[like]
         for name in ("u", "h", "b", "vb", "like"):
             setattr(old, name, np.concatenate([getattr(old, name), getattr(new, name)]))
+        old.u[-1] = old.b[-1] = old.expected[-1]
 
     def fit(self, grid: Ints, rows: Ints, samples: Ints, scores: Floats) -> None:
         """One sweep over all blocks. `grid` has the levels of every candidate (candidates x factors)."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
+from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space, exchanged
 from rollouts.prompt_optimization.selection.cells import CellLog, Ints
 from rollouts.prompt_optimization.selection.classes import Classes
 from rollouts.prompt_optimization.selection.model import FactorModel
@@ -47,7 +47,7 @@ class RacingSelector:
         self._fitted = 0
         self._view: tuple[tuple[int, int], FactorModel] | None = None
         self._left = settings.cells
-        self._queue: list[tuple[int, int | None]] = [*self._design()]
+        self._queue = self._design()
         self._renewed = 0
         self._tested = 0
         self._stopped = ""
@@ -59,8 +59,11 @@ class RacingSelector:
         """The space as it is now."""
         return self._pool.space
 
-    def _design(self) -> list[tuple[int, int]]:
-        """The first cells: candidates in which every factor's levels occur evenly, each on a sample of its own."""
+    def _design(self) -> list[tuple[int, int | None]]:
+        """The first rows to ask for, and their samples (None: the one that says most by then).
+
+        Every factor's levels occur evenly in these candidates, and each is asked on a sample of its own.
+        """
         columns, samples = [], len(self._order)
         for n in self.space.levels:
             column: list[int] = []
@@ -79,13 +82,9 @@ class RacingSelector:
         self._learn()
         wanted: dict[int, list[int]] = {}
         while self._queue and room:
-            row, first = self._queue.pop(0)
-            if not self._pool.allowed(row):
-                continue
-            for sample in self._samples(row, 1) if first is None else [first]:
-                if self._pool.take(row, sample):
-                    wanted.setdefault(row, []).append(sample)
-                    room -= 1
+            row, sample = self._queue.pop(0)
+            if self._pool.allowed(row):
+                room -= self._take(row, self._samples(row, 1) if sample is None else [sample], wanted)
         if room:
             self._race(room, wanted)
         cells = []
@@ -96,6 +95,13 @@ class RacingSelector:
                 cells.append(Cell(candidate, sample))
         self._left -= len(cells)
         return cells
+
+    def _take(self, row: int, samples: Sequence[int], wanted: dict[int, list[int]]) -> int:
+        """Takes those of a row's cells that are free, as `wanted`; how many."""
+        taken = [sample for sample in samples if self._pool.take(row, sample)]
+        if taken:
+            wanted.setdefault(row, []).extend(taken)
+        return len(taken)
 
     def _race(self, room: int, wanted: dict[int, list[int]]) -> None:
         """Cells in proportion to a power of 1/rank, the rank being by estimate plus half a standard deviation."""
@@ -120,10 +126,7 @@ class RacingSelector:
             room -= chunk
             index[row] = np.inf if chunk == free else (asked[row] + _HEAD_START) * rank[row]
         for row, count in more.items():
-            samples = self._samples(row, count)
-            wanted.setdefault(row, []).extend(samples)
-            for sample in samples:
-                pool.take(row, sample)
+            self._take(row, self._samples(row, count), wanted)
 
     def _power(self) -> float:
         """How steeply calls fall with the rank: at first a short list, later a longer one, when the leaders are known
@@ -230,17 +233,17 @@ class RacingSelector:
         return self._classes.in_turn(free)
 
     def add_level(self, factor: int, like: int | None = None) -> int:
-        best = list(self.recommend().candidate)
+        best = self.recommend().candidate
         level = self._pool.add_level(factor)
         self._model.add_level(factor, like)
-        best[factor] = level
-        self._pool.add([tuple(best)])
+        new = exchanged(best, factor, level)
+        self._pool.add([new])
         # The rank would give it none where levels of other factors are many and nearly as good as the best.
         looks = min(_LOOKS, max(1, self._left // _CALLS_PER_LOOK))
-        self._queue += [(self._pool.row[tuple(best)], None)] * looks
+        self._queue += [(self._pool.row[new], None)] * looks
         if not self._pool.whole:
-            others = (list(self._pool.random_candidate()) for _ in range(_RENEWED // 10))
-            self._put_in((*c[:factor], level, *c[factor + 1 :]) for c in others)
+            others = (self._pool.random_candidate() for _ in range(_RENEWED // 10))
+            self._put_in(exchanged(candidate, factor, level) for candidate in others)
         self._fitted, self._view, self._stopped = -1, None, ""
         return level
 

@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 
-from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space
+from rollouts.prompt_optimization.selection.base import Candidate, Cell, Recommendation, Result, Space, exchanged
 from rollouts.prompt_optimization.selection.draws import draw_candidates
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.selection.table import ScoreTable
@@ -118,9 +118,7 @@ class StageSelector:
         """The incumbent with the new level joins the field, and catches up with it."""
         level = self.space.levels[factor]
         self.space = self.table.space = self.space.with_level(factor)
-        new = list(self.recommend().candidate)
-        new[factor] = level
-        candidate = tuple(new)
+        candidate = exchanged(self.recommend().candidate, factor, level)
         if self.space.feasible(candidate):
             self.alive.append(candidate)
             self._queue += [Cell(candidate, sample) for sample in self.order[: self._depth]]

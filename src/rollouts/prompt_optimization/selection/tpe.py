@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import create_trial
 
-from rollouts.prompt_optimization.selection.base import Candidate, Space
+from rollouts.prompt_optimization.selection.base import Candidate, Space, exchanged
 from rollouts.prompt_optimization.selection.settings import SelectorSettings
 from rollouts.prompt_optimization.selection.trials import Trial, TrialSelector
 
@@ -95,9 +95,7 @@ class TPESelector(TrialSelector):
         """Optuna wants fixed choices within a study, so the trials so far move to a new one with the wider range."""
         level = super().add_level(factor, like)
         old, self._study = self._study, self._new_study()
-        self._startup.append(
-            tuple(level if i == factor else self.recommend().candidate[i] for i in range(len(self.space.levels)))
-        )
+        self._startup.append(exchanged(self.recommend().candidate, factor, level))
         # Failed ones are left behind: TPE takes no notice of them.
         done = old.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
         distributions = self._distributions()

@@ -221,8 +221,6 @@ class Engine:
         job_id = active.row.id
         try:
             await self._work(active)
-            if active.cancelled and not self.over(job_id):
-                self._finish(job_id, "cancelled")  # it was cancelled while it was prepared
         except asyncio.CancelledError:
             if active.cancelled:
                 self._finish(job_id, "cancelled")
@@ -242,7 +240,7 @@ class Engine:
             if not active.wish:
                 self._set(row.id, "running", started_at=row.started_at or time.time())
             elif row.status != "cancelled":
-                return
+                raise asyncio.CancelledError  # the task's own may come when it has ended
             result, _ = await run_job(job, self._store, options=self._options(active, job))
         fields = await asyncio.to_thread(said, job, result, self._store)
         self._finish(row.id, "cancelled" if active.cancelled else "succeeded", **fields)
@@ -284,12 +282,12 @@ class Engine:
         self._queue.pop(job_id, None)
         with suppress(RolloutsError):  # a store that fails has failed the job before; the next start takes it up
             row = self._set(job_id, status, **_now_over(self._rows[job_id]), **changes)
-            self._forget(row)
             if row.webhook_due is not None:
                 self._webhooks.send(row)
             self._ended[job_id] = row.brief
             if len(self._ended) > _REMEMBERED:
                 del self._ended[next(iter(self._ended))]
+            self._forget(row)
         self._rows.pop(job_id, None)
         self._events.ended(job_id)
 

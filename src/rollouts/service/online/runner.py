@@ -21,9 +21,9 @@ from rollouts.service.jobs.runners import load_job, ready
 from rollouts.service.online.system import OnlineSystem, Systems
 from rollouts.service.online.work import OnlineOptions, serve
 from rollouts.service.settings import ServiceSettings
+from rollouts.store import events_of
 
 _WHOLE_MESSAGE = "{message}"
-_WHOLE_LOG = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class OnlineRunner:
 
     async def _serve(self, job: Job, study: Study, system: OnlineSystem, options: OnlineOptions) -> OptimizationResult:
         assert isinstance(job.settings, MIPROConfig)
-        system.replay(await asyncio.to_thread(study.store.events, study.run_id, limit=_WHOLE_LOG))
+        system.replay(await asyncio.to_thread(events_of, study.store, study.run_id))
         self.systems.open(study.run_id, system)
         proposers = default_proposers(study, job.proposer, job.settings.seed)
         return await serve(study, system, job.settings, proposers, options)

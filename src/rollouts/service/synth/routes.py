@@ -20,6 +20,7 @@ from rollouts.service.synth import views
 from rollouts.service.synth.creating import submit
 from rollouts.service.synth.events import Translation, algorithm_of, metrics, translated
 from rollouts.service.synth.names import Family
+from rollouts.store import events_of
 
 JSON = dict[str, Any]
 PREFIXES: dict[str, Family] = {
@@ -28,7 +29,6 @@ PREFIXES: dict[str, Family] = {
 }
 """The path that a job was created on decides which names its events have."""
 _FALLBACKS = ("/api/learning/jobs", "/api/orchestration/jobs")
-_WHOLE_LOG = 1_000_000
 
 Reader = Annotated[Principal, Depends(require("read"))]
 Worker = Annotated[Principal, Depends(require("jobs"))]
@@ -86,7 +86,7 @@ async def get_events(
 def _whole_log(state: ServiceState, job_id: str, over: bool) -> list[JSON]:
     if over:
         state.store.flush()
-    return translated(state.jobs.get(job_id), state.events.page(job_id, limit=_WHOLE_LOG), over=over)
+    return translated(state.jobs.get(job_id), events_of(state.store, job_id), over=over)
 
 
 async def stream_events(
@@ -120,7 +120,7 @@ async def _stream(state: ServiceState, job: JobRow, after: int) -> AsyncIterator
 
 async def get_metrics(job: Job, state: State, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> JSON:
     """The scores over the trials, the newest `limit` of them."""
-    rows = await asyncio.to_thread(state.events.page, job.id, limit=_WHOLE_LOG)
+    rows = await asyncio.to_thread(events_of, state.store, job.id)
     return {"job_id": job.id, "points": metrics(rows, algorithm_of(job))[-limit:]}
 
 
