@@ -88,6 +88,8 @@ def test_an_evaluation_shows_its_score_and_no_settings_of_a_search(cli: Cli, pro
     shown = cli("runs", "show", found["run_id"]).out
     assert f"Score: {found['score']['mean']:.3f} (95 %: " in shown
     assert "trials:" not in shown
+    cli("evaluate", cli.job, "--set", "score.confidence=0.6")
+    assert " (60 %: " in cli("runs", "show", "latest").out
     refused = cli("runs", "show", found["run_id"], "--rollouts", "--program", "zzz")
     assert refused.code == failures.USAGE
     assert "no rollout of a program 'zzz'" in refused.err
@@ -100,6 +102,8 @@ def test_trials_of_a_race_have_no_total(cli: Cli, provider: Provider, selector: 
     events = cli("runs", "show", "latest", "--events", "--json").json["events"]
     (plan,) = [event["data"] for event in events if event["kind"] == "plan"]
     assert (plan["raced"], plan["finals"] > 0) == (True, finals), json.dumps(plan)
+    assert "more with --limit" not in cli("runs", "show", "latest", "--events", "--limit", str(len(events) + 1)).out
+    assert "the first 3; more with --limit" in cli("runs", "show", "latest", "--events", "--limit", "3").out
     assert "round 1 score" in shown
     assert "trial 1" not in shown
     assert ("phase validate" in shown) is finals, "the leaders race where the selector has not raced them itself"

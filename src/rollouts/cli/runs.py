@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from rollouts.budget import Budget, Spend
@@ -145,7 +146,8 @@ def show(place: str | None, run_id: str, *, as_json: bool) -> int:
         console.print(f"Verdict: {verdict['decision']} – {verdict['reason']}", soft_wrap=True)
     if "score" in summary:
         score = Interval.from_json(summary["score"])
-        interval = f"95 %: {words.score(score.low)} to {words.score(score.high)}"
+        confidence = 100 * float(summary.get("confidence", 0.95))
+        interval = f"{confidence:g} %: {words.score(score.low)} to {words.score(score.high)}"
         console.print(f"Score: {words.score(score.mean)} ({interval}) over {score.n} rows")
     if summary.get("stop_reason"):
         console.print(f"Ended because: {summary['stop_reason']}", soft_wrap=True)
@@ -182,9 +184,13 @@ def show_rollouts(
         )
     console = words.make_console()
     console.print(table)
-    if len(chosen) == limit:
-        console.print(f"the first {limit}; more with --limit")
+    _cut(console, chosen, limit)
     return 0
+
+
+def _cut(console: Console, shown: Sequence[object], limit: int) -> None:
+    if len(shown) == limit:
+        console.print(f"the first {limit}; more with --limit")
 
 
 def show_events(place: str | None, run_id: str, *, limit: int, as_json: bool) -> int:
@@ -199,6 +205,7 @@ def show_events(place: str | None, run_id: str, *, limit: int, as_json: bool) ->
     for event in events:
         seconds = event.created_at - run.created_at
         console.print(f"{event.seq:5d} {seconds:8.1f} s  {event.kind:12s} {json.dumps(event.data)}", soft_wrap=True)
+    _cut(console, events, limit)
     return 0
 
 

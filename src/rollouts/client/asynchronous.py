@@ -38,7 +38,7 @@ class AsyncClient:
     """Speaks to a service at `url` with an API key; both default to `ROLLOUTS_URL` and `ROLLOUTS_API_KEY`.
 
     Every method raises ServiceError when the service refuses or cannot be reached. Where it has answered before,
-    questions are asked again for about 20 seconds, so that its restart goes unnoticed; orders (create, cancel) are sent
+    questions are asked again for about a minute, so that its restart goes unnoticed; orders (create, cancel) are sent
     once. One client can be used from several event loops, one after the other. `sleep` and `clock` are for tests.
     """
 

@@ -105,7 +105,7 @@ class ExecutionTable(Table):
     store: str | None = setting(
         None,
         "Where results are kept: an SQLite file, relative to the working directory, or a database URL, no password.",
-        shown="the store of the working directory",
+        shown="`ROLLOUTS_STORE`, else `.rollouts/rollouts.db`",
         min_length=1,
     )
 

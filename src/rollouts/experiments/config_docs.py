@@ -27,7 +27,8 @@ from rollouts.llm.registry import PROVIDERS
 _HEAD = """\
 # Job files
 
-A job file is TOML. Everything stands below `[prompt_learning]`; only a data set and a task model are required.
+A job file is TOML. Everything stands below `[prompt_learning]`; a data set, a task model and a prompt (or a
+`program`) are required; where `dataset.inputs` names the columns to use, the prompt's user message may be left out.
 
 ```toml
 [prompt_learning.dataset]
@@ -91,6 +92,18 @@ before them. They are read from the environment, else from the nearest `.env`. `
 any server on this machine need no key. A model on Azure is `azure/DEPLOYMENT`. What is not listed is reached through an
 OpenAI-compatible gateway, Amazon Bedrock for example: `provider = "openai_compatible"`, with `model` and `base_url`.
 """
+_EXTRA_HEAD = """\
+`extra` holds fields of the provider's own, which are put into every request (from Python, None takes a field out).
+`messages`, `model`, `stream`, `n` and `best_of` are refused there. These names are settings and are not sent:
+"""
+_EXTRA = {
+    "extra_headers": "A table of more headers of every request. Keys do not belong there: they would be stored.",
+    "extra_query": "A table of more query parameters of every request.",
+    "api_version": "Azure: asks the older `/openai/deployments/MODEL`, with this version.",
+    "structured": "How the form of an answer is asked for: `json_schema`, `structured_outputs` (vLLM), `grammar` "
+    "(llama.cpp) or `json_object`. By default what the provider is known to take.",
+    "tool_protocol": '`"text"`: tools are called in the text, for servers that refuse requests with tools.',
+}
 _EMPTY: dict[str, Any] = {}
 
 
@@ -149,7 +162,7 @@ def _all_tables() -> list[tuple[Path, type[Table]]]:
                 found.append(((*path, f"{name}[]"), inner))
             named = named_of(field)
             if named is not None:
-                found.append(((*path, name, "NAME"), named))
+                found += tables((*path, name, "NAME"), named)
     return found
 
 
@@ -186,7 +199,8 @@ def _providers() -> str:
         for spec in PROVIDERS.values()
     ]
     grid = _grid(("provider", "key", "address", "address without it"), rows)
-    return "\n".join([_PROVIDERS_HEAD, *grid, ""])
+    extra = _grid(("name in `extra`", "meaning"), [(f"`{name}`", meaning) for name, meaning in _EXTRA.items()])
+    return "\n".join([_PROVIDERS_HEAD, *grid, "", _EXTRA_HEAD, *extra, ""])
 
 
 def _compatibility() -> str:

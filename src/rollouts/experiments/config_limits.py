@@ -28,7 +28,7 @@ class TerminationTable(Table):
         None,
         "Most rollouts: runs of the task on a row that were not already known.",
         aliases=("max_rollouts",),
-        shown="1000 where no other cap is set",
+        shown="1000 where no cap on calls, tokens or dollars is set",
         ge=1,
     )
     max_calls: int | None = setting(None, "Most calls to any model, retries counted.", shown="no cap", ge=1)

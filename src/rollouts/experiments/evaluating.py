@@ -111,6 +111,7 @@ def _stored(report: EvaluationReport) -> dict[str, Any]:
         "best_program": program.digest,
         "start_program": program.digest,
         "score": report.interval.to_json(),
+        "confidence": report.confidence,
         "failed": report.summary.failed,
         "stop_reason": report.stop_reason,
     }

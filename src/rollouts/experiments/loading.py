@@ -169,7 +169,8 @@ def _fill(settings: Settings, path: Path | None) -> None:
     if isinstance(stop, dict) and not any(name in stop for name in _CAPS):
         stop["budget"] = DEFAULT_BUDGET
         settings.notes.append(
-            f"no cap is set: the run stops after {DEFAULT_BUDGET} rollouts ({JOB}.termination_config.budget)"
+            f"no cap on rollouts, calls, tokens or dollars is set: the run stops after {DEFAULT_BUDGET} rollouts "
+            f"({JOB}.termination_config.budget)"
         )
     name = job.setdefault("name", path.stem if path is not None else "job")
     if isinstance(name, str):
