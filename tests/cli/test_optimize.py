@@ -231,5 +231,20 @@ def test_a_gate_needs_all_rows(cli: Cli, provider: Provider) -> None:
     assert cli("evaluate", cli.job, "--fail-under", "0.01").code == 0
 
 
+def test_rows_that_failed_count_against_a_gate(cli: Cli, provider: Provider) -> None:
+    """What is left of the answers of a prompt that breaks the form is all right."""
+    (cli.folder / "strict.py").write_text(
+        "def strict(trajectory, sample):\n"
+        "    if int(sample.id) % 3 == 0:\n"
+        "        raise ValueError('no JSON')\n"
+        "    return 1.0\n"
+    )
+    provider()
+    gate = ("--set", 'score.metric="strict:strict"', "--split", "all", "--fail-under")
+    answer = cli("evaluate", cli.job, *gate, "0.95")
+    assert (answer.code, "20 failed rollouts counted as 0, is below 0.95" in answer.out) == (3, True), answer.out
+    assert cli("evaluate", cli.job, *gate, "0.6").code == 0
+
+
 def test_a_budget_without_a_search_is_told(cli: Cli) -> None:
     assert "no search" in cli("optimize", cli.job, "--dry-run", "--budget", 2).out

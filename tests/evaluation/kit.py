@@ -11,6 +11,7 @@ from rollouts.evaluation import Cell, Evaluator, FailureLimit, Task
 from rollouts.executors import LocalExecutor
 from rollouts.llm.client import Provider
 from rollouts.llm.connect import CallContext, wrap
+from rollouts.llm.retry import RetryPolicy
 from rollouts.store.base import Store
 from rollouts.testing import ScriptedLLM
 
@@ -44,11 +45,12 @@ def evaluator(
     run_id: str = "run",
     slots: int = 4,
     limit: FailureLimit | None = None,
+    retry: RetryPolicy | None = None,
     **task: Any,
 ) -> Evaluator:
     llm = provider or ScriptedLLM(answers(200))
     ledger = Ledger(budget or Budget())
-    context = CallContext(ledger, store=store, run_id=run_id, slots=slots)
+    context = CallContext(ledger, store=store, run_id=run_id, slots=slots, retry=retry or RetryPolicy())
     client = wrap(llm, context)
     return Evaluator(
         Task(endpoint=ENDPOINT, score_fn=score_fn, metric_id=task.pop("metric_id", "right"), **task),

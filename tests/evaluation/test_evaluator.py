@@ -10,9 +10,18 @@ import pytest
 
 from rollouts.budget import Budget, Spend
 from rollouts.dtypes import Message, Request, Response, Tool, ToolCall
-from rollouts.errors import AuthenticationFailed, InvalidRequest, TooManyFailures
+from rollouts.errors import (
+    AuthenticationFailed,
+    CallTimeout,
+    InvalidRequest,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    TooManyFailures,
+)
 from rollouts.evaluation import FailureLimit, summarise
 from rollouts.evaluation.summary import is_missing, scores_by_sample
+from rollouts.llm.retry import RetryPolicy
 from rollouts.store import MemoryStore, Store, open_store
 from rollouts.store.base import RunRow
 from rollouts.testing import ScriptedLLM
@@ -120,6 +129,32 @@ async def test_what_fails_because_of_a_stop_is_missing_and_counts_against_nothin
     llm.gate.set()
     assert kinds(await running) == {"budget:BudgetExhausted": 10}
     assert (llm.calls, ev.progress.failed, ev.ledger.spent.rollouts) == (10, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "rollouts"),
+    [(ProviderUnavailable("down"), 5), (RateLimited("later"), 5), (CallTimeout("late"), 6), (InvalidRequest("no"), 6)],
+)
+async def test_a_rollout_without_any_answer_is_not_charged(error: ProviderError, rollouts: int, store: Store) -> None:
+    ev = evaluator(ScriptedLLM({**answers(6), "Q: question 3": error}), store=store, retry=RetryPolicy.fail_fast())
+    out = await ev.evaluate(cells(6))
+    failure = out[3].failure
+    assert failure is not None
+    assert failure.outage is (rollouts == 5) is not failure.of_program
+    assert (ev.ledger.spent.rollouts, ev.progress.done, ev.progress.failed) == (rollouts, 6, 1)
+    store.flush()
+    assert [row.sample_id for row in store.scan_rollouts("run", failed=True)] == ["3"], "and is shown all the same"
+
+
+async def test_a_model_that_is_away_stops_the_run_however_much_was_done() -> None:
+    llm = ScriptedLLM({**answers(60), **{f"Q: question {i}": ProviderUnavailable("down") for i in range(60, 200)}})
+    ev = evaluator(llm, slots=1, limit=FailureLimit(0.5, in_a_row=20), retry=RetryPolicy.fail_fast())
+    assert set(kinds(await ev.evaluate(cells(60)))) == {"ok"}
+    mixed = [cell for pair in zip(cells(90)[60:90], cells(30, repeat=1), strict=True) for cell in pair]
+    assert kinds(await ev.evaluate(mixed))["ok"] == 30, "answers between them: it is not away"
+    with pytest.raises(TooManyFailures, match=r"20 times in a row.*resume"):
+        await ev.evaluate(cells(200)[90:])
+    assert ev.progress.done == 60 + 60 + 20
 
 
 async def test_known_rollouts_cost_nothing_and_are_linked(store: Store) -> None:

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from rollouts.budget import Budget
-from rollouts.errors import StoreError
+from rollouts.dtypes import Request, Response
+from rollouts.errors import ProviderUnavailable, StoreError, TooManyFailures
 from rollouts.prompt_optimization import Study
 from rollouts.store import MemoryStore, open_store
 from rollouts.testing import FakeClock, FaultyStore
 from rollouts.testing.latency import fixed
 
-from .worlds import SMALL, World, splits, told
+from .worlds import SMALL, CountingLLM, World, splits, task, told
 
 SLOTS = 4
 DATA = {"train": 12, "val": 12, "test": 14}
@@ -64,6 +65,34 @@ def interrupted(
     finally:
         store.close()
     return alike(result), first.llm.calls, second.llm.calls
+
+
+class Away(CountingLLM):
+    """A model that is away after `left` answers."""
+
+    left = 0
+
+    async def complete(self, request: Request) -> Response:
+        self.left -= 1
+        if self.left < 0:
+            raise ProviderUnavailable("the server is down")
+        return await super().complete(request)
+
+
+@pytest.mark.parametrize("after", [0, 20, 40, 60, 80])
+def test_an_outage_ends_a_run_and_costs_it_nothing(after: int) -> None:
+    data, budget, store = splits(**DATA), Budget(max_rollouts=100), MemoryStore()
+    undisturbed = World(clock=FakeClock(auto=True)).run_sync(data=data, slots=SLOTS, budget=budget)
+    first = World(clock=FakeClock(auto=True))
+    first.llm = Away(task())
+    first.llm.left = after
+    with pytest.raises(TooManyFailures, match="server is down"):
+        first.run_sync(data=data, slots=SLOTS, budget=budget, store=store, run_id="r")
+    assert store.run("r").status == "failed"
+    again = World(clock=FakeClock(auto=True))
+    result = again.run_sync(data=data, slots=SLOTS, budget=budget, store=store, run_id="r", resume=True)
+    assert alike(result) == alike(undisturbed)
+    assert first.llm.calls + again.llm.calls <= undisturbed.spend.calls + SMALL.num_candidates
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from decimal import Decimal
 from statistics import mean
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from rollouts.budget import Budget
-from rollouts.dtypes import Endpoint, Price
+from rollouts.dtypes import Endpoint, Price, Sample, Trajectory
 from rollouts.evaluation import Task
 from rollouts.evaluation.metrics import exact_match
 from rollouts.prompt_optimization import (
@@ -29,6 +30,24 @@ from rollouts.prompt_optimization import (
 from .worlds import ENDPOINT, START, World, splits
 
 FULL = MIPROConfig(num_trials=25, num_candidates=12, max_labeled_demos=16, minibatch_size=15)
+
+
+async def test_a_winner_that_breaks_the_form_does_not_ship() -> None:
+    """A new instruction is right wherever the metric can read its answers, which it cannot on a third of the rows."""
+
+    def read(trajectory: Trajectory, sample: Sample) -> float:
+        if START.system not in str(trajectory.messages[0].content):
+            if zlib.crc32(sample.id.encode()) % 3 == 0:
+                raise ValueError("no JSON")
+            return 1.0
+        return float(zlib.crc32(sample.id.encode()) % 4 != 0)
+
+    result = await World().run(replace(FULL, optimize_demos=False), score_fn=read)
+    verdict = result.verdict
+    assert verdict is not None
+    assert verdict.best.mean == 1.0 > verdict.baseline.mean
+    assert (verdict.decision, verdict.failed > 10) == ("undecided", True), verdict.reason
+    assert "failed on" in verdict.reason
 
 
 @pytest.mark.parametrize(("stopped", "notes"), [(False, ()), (True, ("alike",))])

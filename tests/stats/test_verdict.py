@@ -238,6 +238,32 @@ def test_only_samples_scored_for_both_count() -> None:
     assert "7 scores without a counterpart" in found.reason
 
 
+@pytest.mark.parametrize(
+    ("start_right", "lost", "decision"),
+    [(40, 0, "ship"), (40, 2, "ship"), (40, 25, "undecided"), (50, 40, "keep")],
+)
+def test_a_winner_does_not_ship_by_failing_where_answers_are_hard(start_right: int, lost: int, decision: str) -> None:
+    """It is right wherever it has an answer; on `lost` rows that the start got right it has none."""
+    before = {f"s{i}": float(i < start_right) for i in range(70)}
+    after = {f"s{i}": 1.0 for i in range(lost, 70)}
+    found = verdict(before, after, failed=[f"s{i}" for i in range(lost)])
+    assert (found.decision, found.failed, found.n) == (decision, lost, 70 - lost), found.reason
+    assert verdict(before, after).decision == "ship", "what an outage left out is left out"
+    assert ("failed on" in found.reason) == (lost > 0)
+    assert Verdict.from_json(found.to_json()) == found
+    same = verdict(before, before, failed=[f"s{i}" for i in range(lost)], same=True)
+    assert (same.decision, same.failed) == ("keep", 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 0.5, 1]), st.sampled_from([0, 0.5, 1, None])), max_size=40))
+def test_a_failure_is_never_better_than_the_lowest_score(pairs: list[tuple[float, float | None]]) -> None:
+    before = {f"s{i}": one for i, (one, _) in enumerate(pairs)}
+    after = {f"s{i}": other for i, (_, other) in enumerate(pairs) if other is not None}
+    failed = before.keys() - after.keys()
+    if verdict(before, after, failed=failed).decision == "ship":
+        assert verdict(before, {**after, **dict.fromkeys(failed, 0.0)}).decision == "ship"
+
+
 @given(st.lists(st.tuples(st.sampled_from([0, 0.5, 1]), st.sampled_from([0, 0.5, 1])), max_size=60))
 def test_shipping_never_contradicts_interval_or_test(pairs: list[tuple[float, float]]) -> None:
     found = judge([a for a, _ in pairs], [b for _, b in pairs])

@@ -61,7 +61,8 @@ def evaluate(loaded: LoadedConfig, wishes: Wishes) -> int:
         told = f"--fail-under asks for all rows, and {missing} did not fit in the limits"
         console.print(told, style="red", soft_wrap=True)
         return failures.BELOW
-    return below(wishes.fail_under, report.summary.mean, console)
+    summary = report.summary
+    return below(wishes.fail_under, summary.mean, console, scored=summary.scored, failed=summary.failed)
 
 
 def _read(path: Path, start: Program) -> Program:

@@ -80,7 +80,7 @@ def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
             failures.print_json({"run_id": study.run_id, "kept": True, "stop_reason": result.stop_reason})
         told = f"{result.stop_reason}: run {study.run_id} keeps the verdict and the files that it had"
         console.print(told, style="yellow", soft_wrap=True)
-        return int(ended.interrupted or below(wishes.fail_under, _final_score(study.settled or {}), console))
+        return int(ended.interrupted or _below(wishes.fail_under, study.settled or {}, console))
     files = save(job, result, store)
     if wishes.as_json:
         failures.print_json(words.plain(result_json(result, study, files, job.store)))
@@ -89,7 +89,7 @@ def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
     if ended.interrupted is not None:
         console.print("interrupted: the best so far is kept; go on with --resume", style="yellow", soft_wrap=True)
         return int(ended.interrupted)
-    return below(wishes.fail_under, _final_score(result.details["summary"]), console)
+    return _below(wishes.fail_under, result.details["summary"], console)
 
 
 def _resumed(loaded: LoadedConfig, job: Job, store: Store, run_id: str | None) -> Job:
@@ -102,18 +102,24 @@ def _resumed(loaded: LoadedConfig, job: Job, store: Store, run_id: str | None) -
     return replace(job, options=replace(job.options, run_id=run.id, resume=True))
 
 
-def _final_score(summary: Mapping[str, Any]) -> float | None:
-    """What `--fail-under` looks at in a summary: the mean on test rows, on validation rows where there are none."""
-    tested = (summary.get("verdict") or {}).get("best", {})
-    score: float | None = tested["mean"] if tested.get("n") else summary.get("best_score")
-    return score
+def _below(threshold: float | None, summary: Mapping[str, Any], console: Console) -> int:
+    """`below` for the mean on test rows that a summary has, on validation rows where there are none."""
+    verdict = summary.get("verdict") or {}
+    tested = verdict.get("best", {})
+    if not tested.get("n"):
+        return below(threshold, summary.get("best_score"), console)
+    return below(threshold, tested["mean"], console, scored=tested["n"], failed=verdict.get("failed", 0))
 
 
-def below(threshold: float | None, value: float | None, console: Console) -> int:
-    """The exit code of a score under a threshold: 0 when it is reached or there is none."""
+def below(threshold: float | None, mean: float | None, console: Console, *, scored: int = 1, failed: int = 0) -> int:
+    """The exit code of a mean of `scored` scores under a threshold, 0 when it is reached or there is none; `failed`
+    rollouts count as 0: a prompt whose answers cannot be read must not pass by what is left of them."""
+    value = None if mean is None else mean * scored / (scored + failed)
     if threshold is None or (value is not None and value >= threshold):
         return 0
-    console.print(f"the score {words.score(value)} is below {threshold:g} (--fail-under)", style="red", soft_wrap=True)
+    counted = f", {failed} failed rollouts counted as 0," if failed else ""
+    told = f"the score {words.score(value)}{counted} is below {threshold:g} (--fail-under)"
+    console.print(told, style="red", soft_wrap=True)
     return failures.BELOW
 
 

@@ -16,7 +16,9 @@ ConfigOption = Annotated[
 ]
 Method = Annotated[str | None, typer.Option("--method", help="Search algorithm: mipro, gepa, rmipro.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; all else goes to stderr.")]
-FailUnder = Annotated[float | None, typer.Option("--fail-under", metavar="SCORE", help="Exit with 3 below this.")]
+FailUnder = Annotated[
+    float | None, typer.Option("--fail-under", metavar="SCORE", help="Exit with 3 below this; failed rows count as 0.")
+]
 StorePlace = Annotated[
     str | None,
     typer.Option("--store", metavar="PATH|URL", help="Where runs are kept (or ROLLOUTS_STORE)."),

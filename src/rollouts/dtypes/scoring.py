@@ -196,12 +196,19 @@ ScoreFn = Callable[[Trajectory, Sample], "Score | float | Awaitable[Score | floa
 class Failure:
     """Why a rollout has no score. `kind` is the error's class name, `stage` is `call` (of a model),
     `agent`, `program` (its own code), `score`, `timeout`, `latency` (cut at a latency cap, that of `module` where it is
-    named) or `budget`."""
+    named) or `budget`. `outage` says that the model's endpoint was down or asked for fewer requests to the end."""
 
     kind: str
     message: str
     stage: str
     module: str = ""
+    outage: bool = False
+
+    @property
+    def of_program(self) -> bool:
+        """Whether it speaks against the program: not a rollout that the budget left out or an outage kept from its
+        answer, and not one cut at a latency cap, which the constraint counts."""
+        return not self.outage and self.stage not in ("budget", "latency")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from rollouts.evaluation.metrics import BuiltIn
 from rollouts.evaluation.paid import Paid
 from rollouts.evaluation.rollout import Task, evaluate_sample, rollout_key
 from rollouts.evaluation.scoring import Scoring
+from rollouts.evaluation.summary import is_missing
 from rollouts.executors import Executor
 from rollouts.llm.budgeted import RunClock
 from rollouts.llm.client import Client
@@ -74,7 +75,8 @@ class Evaluator:
     """Evaluates cells for one run.
 
     `store` None means that nothing is looked up or recorded. `paid` is what earlier processes of the run paid for.
-    After `stop`, cells that have not started are returned as missing; those in flight end normally. When the time of
+    A rollout that an outage kept from any answer failed, and is not charged as a rollout. After `stop`, cells that have
+    not started are returned as missing; those in flight end normally. When the time of
     `clock` is used up, both are missing. Close it with `close`.
     """
 
@@ -132,6 +134,7 @@ class Evaluator:
                 if (spend := self.paid.use(key)) is not None:
                     self.progress.note(row.program, spend)
         self.progress.cached += len(cells) - len(todo)
+        self.failure_limit.total += len(cells) - len(todo)
         self.progress.queued += len(todo)
         self._keep_contents([cells[index] for index in todo])
 
@@ -260,19 +263,21 @@ class Evaluator:
             if evaluation.failure is not None and self._stopped is not None:
                 # A stop keeps failed calls from being sent again: that is no failure of the program.
                 evaluation = _missing(key, cell, evaluation.failure.message)
-            if evaluation.failure is not None and evaluation.failure.stage == "budget":
-                used = Spend()
+            if evaluation.failure is not None and (
+                evaluation.failure.stage == "budget" or (evaluation.failure.outage and not evaluation.calls)
+            ):
+                used = Spend()  # nothing came of it, and nothing was paid for it
         except TimeoutError:
             assert self._clock is not None
             evaluation, used = _missing(key, cell, str(self._clock.used_up())), Spend()
         finally:
             ledger.settle(reservation, used)
-        if used.rollouts:
-            self._record(evaluation, cell.sample, phase)
+        if not is_missing(evaluation):
+            self._record(evaluation, cell.sample, phase, used)
             self.failure_limit.count(evaluation.failure)
         return evaluation
 
-    def _record(self, evaluation: Evaluation, sample: Sample, phase: str) -> None:
+    def _record(self, evaluation: Evaluation, sample: Sample, phase: str, used: Spend) -> None:
         progress = self.progress
         progress.done += 1
         progress.failed += evaluation.failure is not None
@@ -281,7 +286,7 @@ class Evaluator:
             micros=evaluation.cost_micros,
             tokens=evaluation.usage.total_tokens,
             calls=evaluation.calls,
-            rollouts=1,
+            rollouts=used.rollouts,
             seconds=evaluation.latency_s,
         )
         progress.note(evaluation.program, spent)

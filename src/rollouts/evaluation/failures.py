@@ -17,15 +17,19 @@ _STAGES = {
 
 
 class FailureLimit:
-    """Counts rollouts and stops a run whose share of failures passes `share`.
+    """Counts rollouts and stops a run whose share of failures passes `share`, or whose model is away.
 
-    Nothing is decided before `at_least` rollouts failed, so that a few bad rows never stop a run.
+    `total` counts those that were known, too: what failed in an earlier run alone is tried again in the next one.
+    Nothing is decided before `at_least` rollouts failed, so that a few bad rows never stop a run. `in_a_row` outages
+    without an answer between them stop it however much was done before: what came after would be lost, and a resumed
+    run has lost nothing.
     """
 
-    def __init__(self, share: float = 0.5, at_least: int = 10) -> None:
-        self.share, self.at_least = share, at_least
+    def __init__(self, share: float = 0.5, at_least: int = 10, in_a_row: int = 32) -> None:
+        self.share, self.at_least, self.in_a_row = share, at_least, in_a_row
         self.total = 0
         self.failed = 0
+        self.outages = 0
         self.failures: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
     def count(self, failure: Failure | None) -> None:
@@ -34,10 +38,16 @@ class FailureLimit:
         A rollout that was cut at its latency cap says something about its candidate, not about the run.
         """
         self.total += 1
+        self.outages = self.outages + 1 if failure is not None and failure.outage else 0
         if failure is None or failure.stage == "latency":
             return
         self.failed += 1
         self.failures[failure.stage, failure.kind][failure.message] += 1
+        if self.outages >= self.in_a_row:
+            raise TooManyFailures(
+                f"the model gave no answer {self.outages} times in a row, the last time: {failure.message}; the run is "
+                "stopped and loses nothing: resume it when the model is back"
+            )
         if self.failed >= self.at_least and self.failed > self.share * self.total:
             raise TooManyFailures(
                 f"{self.commonest()}; the run is stopped before it spends more (limit: {self.share:.0%} failures)"

@@ -44,6 +44,8 @@ from rollouts.errors import (
     ModelNotFound,
     NoCredit,
     ProviderError,
+    ProviderUnavailable,
+    RateLimited,
     RolloutsError,
     StoreError,
 )
@@ -307,7 +309,8 @@ def _failure(error: BaseException, stage: str, late: str) -> Failure:
         case _:
             message = str(error) if isinstance(error, RolloutsError) else f"{error}" or repr(error)
     stage = "agent" if isinstance(error, AgentError) else stage
-    return Failure(kind=type(error).__name__, message=message[:2000], stage=stage)
+    outage = isinstance(error, (RateLimited, ProviderUnavailable))
+    return Failure(kind=type(error).__name__, message=message[:2000], stage=stage, outage=outage)
 
 
 def _evaluation(

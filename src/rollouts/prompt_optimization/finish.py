@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from rollouts.dtypes import Evaluation, Program, Sample
+from rollouts.errors import TooManyFailures
 from rollouts.evaluation.summary import scores_by_sample
 from rollouts.prompt_optimization.constraints import ENOUGH_SEEN
 from rollouts.prompt_optimization.plan import Plan
@@ -128,21 +129,28 @@ async def final_check(
     """Start and winner on the same untouched samples. When the start itself won, nothing more is paid.
 
     A winner that these samples do not show to keep the constraints is passed over for the start. `tried` says whether
-    anything else was: a start without rivals is no reason to say `keep`.
+    anything else was: a start without rivals is no reason to say `keep`. Raises TooManyFailures where the model
+    was away.
     """
-    of_start = [evaluation for part in baseline for evaluation in await part]
+    of_start = _answered([evaluation for part in baseline for evaluation in await part])
     before = after = scores_by_sample(of_start)
-    same, passed_over = winner.digest == start.digest, ""
+    same, passed_over, failed = winner.digest == start.digest, "", list[str]()
     if not same:
-        of_winner = await study.evaluate(cells_of(winner, test), phase="test")
+        of_winner = _answered(await study.evaluate(cells_of(winner, test), phase="test"))
         after = scores_by_sample(of_winner)
+        failed = [one.sample_id for one in of_winner if one.failure is not None and one.failure.of_program]
         if broken := _unproven(study, winner, of_winner):
             gap = _mean_gap(before, after)
             passed_over = f"no candidate that keeps the constraints is better than the start: the best one ({gap}) is "
             passed_over += f"passed over: {broken}"
             same, after = True, before
     settled = verdict(
-        before, after, confidence=settings.confidence, min_effect=settings.min_effect, same=same and tried
+        before,
+        after,
+        failed=failed,
+        confidence=settings.confidence,
+        min_effect=settings.min_effect,
+        same=same and tried,
     )
     if same and not tried:
         settled = replace(settled, decision="undecided", reason="the run ended before anything else was tried")
@@ -154,6 +162,18 @@ async def final_check(
     settled = replace(settled, reason="; ".join(filter(None, reasons)))
     study.emit("verdict", **settled.to_json())
     return TestReport(baseline=before, best=after), settled
+
+
+def _answered(evaluations: list[Evaluation]) -> list[Evaluation]:
+    """The evaluations; raises TooManyFailures where the model was away for most of them: the run may be resumed, and
+    makes its check then."""
+    away = [one.failure.message for one in evaluations if one.failure is not None and one.failure.outage]
+    if len(away) > len(evaluations) / 2:
+        raise TooManyFailures(
+            f"the model gave no answer to {len(away)} of {len(evaluations)} samples of the final check, for example: "
+            f"{away[0]}; resume the run when it is back"
+        )
+    return evaluations
 
 
 def _unproven(study: Study, winner: Program, evaluations: Sequence[Evaluation]) -> str:

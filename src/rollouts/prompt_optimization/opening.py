@@ -23,6 +23,8 @@ from rollouts.prompt_optimization.types import OptimizationResult
 from rollouts.store import open_store
 from rollouts.store.base import RunRow, Store, events_of
 
+_OUTAGES = 16
+"""Each call was tried again before it failed; rollouts in flight together fail together."""
 _UNDIVIDED = ("mipro", "gepa")
 """Searches that do not plan with budgets of modules."""
 
@@ -65,7 +67,7 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
             ledger=ledger,
             store=store,
             run_id=run.id,
-            failure_limit=FailureLimit(options.max_failure_share),
+            failure_limit=FailureLimit(options.max_failure_share, in_a_row=2 * max(slots, _OUTAGES)),
             paid=_paid(store, run.id) if options.resume else None,
             clock=context.run_clock,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,9 +26,9 @@ class Verdict:
     """What to do with the winner of a search, and why.
 
     `baseline` and `best` are the mean scores of the start and of the winner on the `n` samples scored for both,
-    `difference` their paired difference, `p_value` that of the paired test of no difference. `reason` is one
-    or two sentences for a person. `more_samples` says, for `undecided`, about how many further samples would settle
-    the matter; None when there is no sensible number.
+    `difference` their paired difference, `p_value` that of the paired test of no difference. `failed` counts the
+    samples that the winner alone failed on. `reason` is one or two sentences for a person. `more_samples` says, for
+    `undecided`, about how many further samples would settle the matter; None when there is no sensible number.
     """
 
     decision: Decision
@@ -39,6 +39,7 @@ class Verdict:
     n: int
     reason: str
     more_samples: int | None = None
+    failed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; numbers that are not finite become None."""
@@ -51,6 +52,7 @@ class Verdict:
             "n": self.n,
             "reason": self.reason,
             "more_samples": self.more_samples,
+            "failed": self.failed,
         }
 
     @classmethod
@@ -64,6 +66,7 @@ def verdict(
     baseline: Mapping[str, float],
     candidate: Mapping[str, float],
     *,
+    failed: Collection[str] = (),
     confidence: float = 0.95,
     min_effect: float = 0.0,
     margin: float = 0.02,
@@ -73,13 +76,16 @@ def verdict(
 
     `baseline` and `candidate` map sample ids to scores; only samples scored for both count. `same` says that the
     winner is the start itself. With several winners or looks, raise `confidence` accordingly (Bonferroni:
-    `1 - (1 - confidence) / looks`).
+    `1 - (1 - confidence) / looks`). `failed` are samples for which the winner came to no score by its own doing: an
+    answer that the metric cannot read, an error of the program.
 
     - `ship`: the whole interval of the paired difference (`paired_difference`) lies above `min_effect`, and the paired
       test (`paired_test`) rejects "no difference" at `1 - confidence`. At 95 %, a prompt that is only as good on 0/1
       scores ships at most 2.5 % of the time when it agrees with the start on half of the samples or more, and never
       more than 4 % of the time, whatever the number of samples and of candidates it was chosen from, as long as none
-      of these samples took part in the choice.
+      of these samples took part in the choice. And it must ship just as well when each sample of `failed` that the
+      start was scored on counts as the lowest score there is (0, or less where scores are): to fail where answers are
+      hard is no gain.
     - `keep`: there is no gain worth having: the winner is the start; or the interval ends at or below
       `max(min_effect, margin)`; or at least 20 samples were scored and not one scored differently. Only where it holds
       no gain above `margin` and does not lie above 0 is the start called as good.
@@ -102,7 +108,17 @@ def verdict(
         if same
         else (rule.decide(after - before, difference, p_value))
     )
-    dropped = len(baseline) + len(candidate) - 2 * len(shared)
+    lost = [] if same else sorted(baseline.keys() & set(failed) - candidate.keys())
+    if lost:
+        reason += f"; the winner failed on {len(lost)} of the {len(shared) + len(lost)} samples"
+        if decision == "ship":
+            lowest = min(0.0, *before, *after)
+            all_before = np.append(before, [baseline[sample] for sample in lost])
+            all_after = np.append(after, [lowest] * len(lost))
+            moved, gap = all_after - all_before, paired_difference(all_before, all_after, confidence)
+            decision, why, more = rule.decide(moved, gap, paired_test(moved))
+            reason += f", and with a score of {lowest:g} for these {why}"
+    dropped = len(baseline) + len(candidate) - 2 * len(shared) - len(lost)
     if dropped:
         reason += f"; {dropped} {_plural('score', dropped)} without a counterpart left out"
     return Verdict(
@@ -114,6 +130,7 @@ def verdict(
         n=len(shared),
         reason=reason,
         more_samples=more,
+        failed=len(lost),
     )
 
 
