@@ -50,7 +50,7 @@ def test_best_and_start(cli: Cli, run: str) -> None:
     assert json.loads(cli("runs", "export", run, "--which", "best").out) != start
     wrong = cli("runs", "export", run, "--which", "worst")
     assert wrong.code == 2
-    assert "best and start" in wrong.err
+    assert "name best, start, or one that" in wrong.err
     rows = json.loads((cli.folder / "results" / "job" / "best_prompt.json").read_text())["demonstrations"]
     assert rows
     for row in rows:

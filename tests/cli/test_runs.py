@@ -95,6 +95,34 @@ def test_an_evaluation_shows_its_score_and_no_settings_of_a_search(cli: Cli, pro
     assert "no rollout of a program 'zzz'" in refused.err
 
 
+def test_what_was_tried_can_be_listed_and_exported(cli: Cli, provider: Provider) -> None:
+    provider()
+    assert cli("optimize", cli.job).code == 0
+    found = cli("runs", "candidates", "latest", "--json", "--limit", "100").json
+    candidates = found["candidates"]
+    assert found["total"] == len(candidates) > 5
+    means = [one["score"] for one in candidates if one["n"]]
+    assert means == sorted(means, reverse=True)
+    assert sorted(one["is"] for one in candidates if one["is"]) == ["best", "start"]
+    ran = cli("runs", "show", "latest", "--rollouts", "--json", "--limit", "1000").json["rollouts"]
+    assert sum(one["n"] for one in candidates) == sum(row["phase"] != "test" for row in ran)
+    tried = next(one for one in candidates if not one["is"])
+    exported = json.loads(cli("runs", "export", "latest", "--which", tried["program"][:10]).out)
+    assert exported[0]["content"] == tried["modules"]["main"]["system"]
+    assert f"3 of {len(candidates)}" in cli("runs", "candidates", "latest", "--limit", "3").out
+    wrong = cli("runs", "export", "latest", "--which", "zzz")
+    assert (wrong.code, "no candidates 'zzz'" in wrong.err) == (failures.USAGE, True)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_failed_calls_are_sent_again_unless_they_should_not_be(cli: Cli, provider: Provider, fast: bool) -> None:
+    mock = provider(script=[429, 503])
+    answer = cli("evaluate", cli.job, *(["--fail-fast"] if fast else []))
+    assert answer.code == 0
+    assert f"{2 * fast} failed" in answer.out
+    assert mock.calls == 20 + 2 * (not fast)
+
+
 @pytest.mark.parametrize(("selector", "finals"), [("racing", True), ("successive_rejects", False)])
 def test_trials_of_a_race_have_no_total(cli: Cli, provider: Provider, selector: str, finals: bool) -> None:
     provider()

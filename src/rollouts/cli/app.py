@@ -19,6 +19,7 @@ from rollouts.cli.options import (
     Calls,
     Config,
     ConfigOption,
+    FailFast,
     FailUnder,
     Jobs,
     Json,
@@ -160,6 +161,7 @@ def optimize(
     budget_usd: Usd = None,
     max_calls: Calls = None,
     jobs: Jobs = None,
+    fail_fast: FailFast = False,
     limit: Limit = None,
     seed: Seed = None,
     store: StorePlace = None,
@@ -185,6 +187,7 @@ def optimize(
         budget_usd=budget_usd,
         max_calls=max_calls,
         jobs=jobs,
+        fail_fast=fail_fast or None,
         limit=limit,
         seed=seed,
         store=store,
@@ -215,6 +218,7 @@ def evaluate(
     budget_usd: Usd = None,
     max_calls: Calls = None,
     jobs: Jobs = None,
+    fail_fast: FailFast = False,
     store: StorePlace = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -227,7 +231,13 @@ def evaluate(
     from rollouts.experiments.loading import load_config
 
     changes = overrides(
-        settings or [], budget=budget, budget_usd=budget_usd, max_calls=max_calls, jobs=jobs, store=store
+        settings or [],
+        budget=budget,
+        budget_usd=budget_usd,
+        max_calls=max_calls,
+        jobs=jobs,
+        fail_fast=fail_fast or None,
+        store=store,
     )
     wishes = Wishes(prompt=prompt, part=split, limit=limit, repeats=repeats, fail_under=fail_under, as_json=as_json)
     return run_evaluate(load_config(config, changes), wishes)

@@ -155,6 +155,7 @@ def result_json(result: OptimizationResult, study: Study, files: dict[str, str],
             "elapsed_s": study.elapsed,
         },
         "rollouts": {"done": progress.done, "cached": progress.cached, "failed": progress.failed},
+        "retries": dict(study.context.retries),
         "files": files,
         "store": without_password(store),
     }

@@ -122,7 +122,7 @@ class Progress:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(total=max(1, self.planned), completed=min(done, self.planned), width=40),
-            f"{done}/{self.planned} rollouts ({progress.cached} cached, {progress.failed} failed), "
+            f"{done}/{self.planned} rollouts ({progress.cached} cached, {progress.failed} failed{retried(study)}), "
             f"{words.seconds(self.eta_s)} left",
         )
         return Group(head, bar, spend_line(study), *([Text(self.note, style="yellow")] if self.note else []))
@@ -148,7 +148,7 @@ class Progress:
         study = self.study
         if study is not None:
             progress = study.evaluator.progress
-            text += f" | {spend_line(study)} | {progress.cached} cached, {progress.failed} failed"
+            text += f" | {spend_line(study)} | {progress.cached} cached, {progress.failed} failed{retried(study)}"
         self.console.print(text, soft_wrap=True)
 
 
@@ -182,6 +182,12 @@ def child_text(data: Mapping[str, Any]) -> str:
     gap = "" if data.get("gap") is None else f" gap {data['gap']:+.3f}"
     reason = f": {data['reason']}" if data.get("reason") else ""
     return f"child {data['child']} {data['origin']} of {', '.join(data['parents'])} {fate}{gap}{reason}"
+
+
+def retried(study: Study) -> str:
+    """How many failed calls were sent again, and why: what a run waits for that seems to do nothing."""
+    retries = study.context.retries
+    return f", {retries.total()} retries: {', '.join(name for name, _ in retries.most_common(2))}" if retries else ""
 
 
 def spend_line(study: Study) -> Text:

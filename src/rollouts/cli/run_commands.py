@@ -50,6 +50,20 @@ def runs_show(
     return runs.show(store, run_id, as_json=as_json)
 
 
+@runs_app.command("candidates")
+def runs_candidates(
+    run_id: Run,
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most candidates.")] = 20,
+    store: StorePlace = None,
+    as_json: Json = False,
+) -> int:
+    """What a run has tried, the best mean first: score, rows, prompt."""
+    from rollouts.cli.runs import show_candidates
+
+    return show_candidates(store, run_id, limit=limit, as_json=as_json)
+
+
 @runs_app.command("bottleneck")
 def runs_bottleneck(run_id: Run, store: StorePlace = None, as_json: Json = False) -> int:
     """r-MIPRO's modules by head-room, and why the trials went where they did."""
@@ -89,7 +103,9 @@ def runs_export(
             help="messages, text, openai, anthropic, langchain, dspy, promptfoo, jinja, json; jsonl for all rollouts.",
         ),
     ] = "messages",
-    which: Annotated[str, typer.Option("--which", help="best, or the one at the start: start.")] = "best",
+    which: Annotated[
+        str, typer.Option("--which", help="best, start, or a candidate (see `rollouts runs candidates`).")
+    ] = "best",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="File; default: stdout.")] = None,
     store: StorePlace = None,
 ) -> int:

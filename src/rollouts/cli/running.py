@@ -27,6 +27,7 @@ _SETTINGS = {
     "budget_usd": "termination_config.max_cost_usd",
     "max_calls": "termination_config.max_calls",
     "jobs": "execution.slots",
+    "fail_fast": "execution.fail_fast",
     "limit": "dataset.limit",
     "seed": "seed",
     "store": "execution.store",

@@ -20,6 +20,7 @@ from rollouts.cli.running import is_store, place_of_store
 from rollouts.errors import ConfigError, StoreError
 from rollouts.experiments.config_keys import ALGORITHMS
 from rollouts.experiments.export import (
+    candidates_of,
     config_differences,
     prompt_diff,
     rollouts_json,
@@ -209,6 +210,45 @@ def show_events(place: str | None, run_id: str, *, limit: int, as_json: bool) ->
     return 0
 
 
+def show_candidates(place: str | None, run_id: str, *, limit: int, as_json: bool) -> int:
+    """What a run has tried, the best mean first."""
+    with stored(place) as store:
+        run = find_search(store, run_id)
+        found = candidates_of(store, run)
+    shown, marks = found[:limit], {run.summary.get(f"{which}_program"): which for which in ("start", "best")}
+    if as_json:
+        candidates = [
+            {
+                "program": one.program,
+                "score": one.score,
+                "n": one.n,
+                "failed": one.failed,
+                "is": marks.get(one.program, ""),
+                "modules": {name: template.to_json() for name, template in one.modules.items()},
+            }
+            for one in shown
+        ]
+        failures.print_json(words.plain({"run_id": run.id, "total": len(found), "candidates": candidates}))
+        return 0
+    table = Table()
+    for column in ("candidate", "score", "rows", "failed", "demos", "instruction"):
+        table.add_column(column, justify="left" if column in ("candidate", "instruction") else "right")
+    for one in shown:
+        templates = one.modules.values()
+        table.add_row(
+            " ".join(filter(None, (one.program[:10], marks.get(one.program)))),
+            words.score(one.score),
+            str(one.n),
+            str(one.failed),
+            ", ".join(str(len(template.few_shot_examples)) for template in templates),
+            words.short(" | ".join(template.system for template in templates), 100),
+        )
+    console = words.make_console()
+    console.print(table)
+    console.print(f"{len(shown)} of {len(found)}; a whole prompt: rollouts runs export {run.id} --which CANDIDATE")
+    return 0
+
+
 def diff(place: str | None, first: str, second: str | None, *, as_json: bool) -> int:
     """A run's start against its best; or the bests and the settings of two runs."""
     with stored(place) as store:
@@ -242,17 +282,14 @@ def diff(place: str | None, first: str, second: str | None, *, as_json: bool) ->
 
 
 def export(place: str | None, run_id: str, *, form: str, which: str, out: Path | None) -> int:
-    """The run's best or starting prompt, or all its rollouts as JSON lines, to stdout or to a file."""
+    """A prompt of the run, or all its rollouts as JSON lines, to stdout or to a file."""
     known_format(form, (*FORMATS, ROLLOUTS))
-    if which not in ("best", "start"):
-        raise ConfigError(f"--which {which}: there are best and start")
     with stored(place) as store:
         run = find_search(store, run_id)
         if form == ROLLOUTS:
             _write((json.dumps(row, ensure_ascii=False) + "\n" for row in rollouts_json(store, run.id)), out)
         else:
-            modules = stored_modules(store, run, "start" if which == "start" else "best")
-            _write(iter([export_prompt(modules, form)]), out)
+            _write(iter([export_prompt(stored_modules(store, run, which), form)]), out)
     return 0
 
 

@@ -99,6 +99,9 @@ class ExecutionTable(Table):
     """How the work is run."""
 
     slots: int | None = setting(None, "Rollouts in flight at once.", aliases=("max_concurrent",), shown="16", ge=1)
+    fail_fast: bool = setting(
+        False, "A call that failed is not sent again, also not one that was asked to come later (429)."
+    )
     rollout_timeout_s: float | None = setting(
         None, "Seconds after which a whole rollout is given up, retries and all.", shown="no limit", gt=0
     )

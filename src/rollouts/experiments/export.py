@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from rollouts.dtypes import PromptTemplate
 from rollouts.errors import ConfigError
 from rollouts.store.base import RunRow, Store
 
-Which = Literal["start", "best"]
+Which = str
+"""The start, the best, or a program's digest (or the beginning of it)."""
 _PAGE = 500
 
 
@@ -49,8 +51,18 @@ def _unified(before: str, after: str) -> tuple[str, ...]:
 
 
 def stored_modules(store: Store, run: RunRow, which: Which = "best") -> dict[str, PromptTemplate]:
-    """The modules of the program that a run started from or found. Raises ConfigError when it has not come so far."""
-    digest = run.summary.get(f"{which}_program")
+    """The modules of the program that a run started from, found, or tried. Raises ConfigError when it has not come so
+    far, or has tried no such program."""
+    if which in ("start", "best"):
+        digest = run.summary.get(f"{which}_program")
+    else:
+        tried = {row.program for row in store.scan_rollouts(run.id) if row.program.startswith(which)}
+        if len(tried) != 1:
+            raise ConfigError(
+                f"run {run.id} has {len(tried) or 'no'} candidates {which!r}; name best, start, or one that "
+                f"rollouts runs candidates {run.id} shows"
+            )
+        (digest,) = tried
     program = store.programs([digest]).get(digest) if digest else None
     if program is None:
         raise ConfigError(
@@ -58,6 +70,42 @@ def stored_modules(store: Store, run: RunRow, which: Which = "best") -> dict[str
             "one: continue it with rollouts optimize CONFIG --resume"
         )
     return {name: PromptTemplate.from_json(module) for name, module in program.modules.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A program that a run has tried: the mean of its `n` scores beside the final check (None for none), how many of
+    its rollouts failed there, and its prompts by module."""
+
+    program: str
+    score: float | None
+    n: int
+    failed: int
+    modules: Mapping[str, PromptTemplate]
+
+
+def candidates_of(store: Store, run: RunRow) -> list[Candidate]:
+    """What a run has tried, at any time, the best mean first. Means over few rows are mostly luck: what wins is decided
+    by estimates that know that. Programs that ran in the final check alone are left out."""
+    scores: defaultdict[str, list[float | None]] = defaultdict(list)
+    for row in store.scan_rollouts(run.id):
+        if row.phase != "test":
+            scores[row.program].append(row.score)
+    programs = store.programs(list(scores))
+    out = []
+    for digest, values in scores.items():
+        known = [value for value in values if value is not None]
+        stored = programs[digest].modules if digest in programs else {}
+        out.append(
+            Candidate(
+                program=digest,
+                score=sum(known) / len(known) if known else None,
+                n=len(known),
+                failed=len(values) - len(known),
+                modules={name: PromptTemplate.from_json(module) for name, module in stored.items()},
+            )
+        )
+    return sorted(out, key=lambda one: (one.score is None, -(one.score or 0.0), -one.n, one.program))
 
 
 def rollouts_json(

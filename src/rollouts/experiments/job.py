@@ -34,6 +34,7 @@ from rollouts.experiments.judging import StudyGenerate
 from rollouts.experiments.loading import LoadedConfig
 from rollouts.experiments.results import contents_of, write_results
 from rollouts.experiments.starting import make_importable, to_start
+from rollouts.llm.retry import RetryPolicy
 from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, OptimizationResult, RMIPROConfig, Splits, StudyOptions
 from rollouts.prompt_optimization.gepa import default_reflector, gepa
 from rollouts.prompt_optimization.mipro import default_proposers, mipro
@@ -129,6 +130,7 @@ def prepare(
             module_budgets=to_module_budgets(job),
             slots=slots,
             max_failure_share=job.score.failure_share,
+            retry=RetryPolicy.fail_fast() if job.execution.fail_fast else RetryPolicy(),
             config=loaded.resolved,
             name=job.name or "",
             method=job.algorithm,

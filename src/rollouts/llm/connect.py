@@ -9,6 +9,7 @@ spent waiting holds no money of the run back. The latency cap is the innermost, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
@@ -24,7 +25,7 @@ from rollouts.llm.module_budget import ModuleBudgetedClient
 from rollouts.llm.pricing import price_of, require_price
 from rollouts.llm.rate_limit import ConcurrencyLimiter, RateLimitedClient
 from rollouts.llm.registry import spec_of
-from rollouts.llm.retry import OnRetry, RetryingClient, RetryPolicy
+from rollouts.llm.retry import RetryingClient, RetryPolicy
 from rollouts.llm.turns import Turns
 from rollouts.store.base import Store
 
@@ -38,7 +39,7 @@ class CallContext:
     `authorise` stores a durable upper bound of the run's spend before it returns (see `Authorisation`); None leaves
     that out, for runs that are not stored. `slots` is the greatest number of calls in flight per endpoint. Time starts
     to count against the cap on seconds when the context is made. `modules` are the accounts of modules that have a
-    budget of their own.
+    budget of their own. `retries` counts the failed attempts that were sent again, by the name of the error.
     """
 
     ledger: Ledger
@@ -49,8 +50,8 @@ class CallContext:
     authorise: Callable[[Spend], None] | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     slots: int = 16
-    on_retry: OnRetry | None = None
     modules: Mapping[str, ModuleAccount] = field(default_factory=dict)
+    retries: Counter[str] = field(default_factory=Counter)
     run_clock: RunClock = field(init=False)
     authorisation: Authorisation | None = field(init=False)
     turns: Mapping[str, Turns] = field(init=False)
@@ -104,7 +105,7 @@ def wrap(provider: Provider, context: CallContext) -> Client:
         metered(provider, context),
         context.retry,
         clock,
-        on_retry=context.on_retry,
+        on_retry=lambda request, error, attempt, wait: context.retries.update((type(error).__name__,)),
         stopped=lambda: clock.stopped,
     )
     return CachedClient(retrying, context.store, context.run_id)

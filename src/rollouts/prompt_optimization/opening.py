@@ -55,7 +55,14 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
         for name, account in accounts.items():
             account.authorise(partial(authorise, module=name))
         context = CallContext(
-            ledger, store=store, run_id=run.id, clock=clock, authorise=authorise, slots=slots, modules=accounts
+            ledger,
+            store=store,
+            run_id=run.id,
+            clock=clock,
+            authorise=authorise,
+            retry=options.retry,
+            slots=slots,
+            modules=accounts,
         )
         endpoints = (task.endpoint, *task.endpoints.values(), *others)
         providers, clients = _connect(endpoints, options, context)

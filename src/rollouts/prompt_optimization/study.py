@@ -20,6 +20,7 @@ from rollouts.executors import Executor, LocalExecutor
 from rollouts.llm.client import Client, Provider
 from rollouts.llm.clock import Clock, SystemClock
 from rollouts.llm.connect import CallContext
+from rollouts.llm.retry import RetryPolicy
 from rollouts.prompt_optimization.constraints import Violations
 from rollouts.prompt_optimization.plan import Plan
 from rollouts.prompt_optimization.usual import usual_rollout
@@ -39,10 +40,11 @@ class StudyOptions:
 
     store: where it is recorded (None: in memory, lost at the end). run_id: its name, by default a fresh one; with
     `resume` an existing run goes on. slots: rollouts in flight at once. max_failure_share: the share of failed rollouts
-    that stops the run. listeners: called with every event. providers: ready providers by `Endpoint.name`, used instead
-    of making one (tests, own transports). executor: makes, from the slots, what runs the rollouts. config: stored with
-    the run; must hold no secret. module_budgets: what single modules of the program may take, beside the whole (not for
-    MIPRO and GEPA); their `max_seconds` is model time. notes: what the result should say of the data.
+    that stops the run. retry: when a failed call is sent again. listeners: called with every event. providers: ready
+    providers by `Endpoint.name`, used instead of making one (tests, own transports). executor: makes, from the slots,
+    what runs the rollouts. config: stored with the run; must hold no secret. module_budgets: what single modules of the
+    program may take, beside the whole (not for MIPRO and GEPA); their `max_seconds` is model time. notes: what the
+    result should say of the data.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -53,6 +55,7 @@ class StudyOptions:
     resume: bool = False
     slots: int | None = None
     max_failure_share: float = 0.5
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     listeners: tuple[Listener, ...] = ()
     providers: Mapping[str, Provider] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
