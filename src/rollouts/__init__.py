@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Score,
         Trajectory,
     )
+    from rollouts.experiments.estimate import estimate_run
     from rollouts.integrations.exports import export_prompt
     from rollouts.prompt_optimization import (
         GEPAConfig,
@@ -49,6 +50,7 @@ _HOMES = {
         "Score",
         "Trajectory",
     ),
+    "rollouts.experiments.estimate": ("estimate_run",),
     "rollouts.integrations.exports": ("export_prompt",),
     "rollouts.prompt_optimization": (
         "GEPAConfig",
@@ -84,6 +86,7 @@ __all__ = [
     "Score",
     "StudyOptions",
     "Trajectory",
+    "estimate_run",
     "evaluate_template",
     "export_prompt",
     "format_prompt",

@@ -5,20 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rollouts.budget import Spend
-from rollouts.dtypes import Endpoint, FewShotExample, Price, Program, PromptTemplate, Request, Sample, Usage, render
+from rollouts.dtypes import (
+    Endpoint,
+    EnvironmentFactory,
+    FewShotExample,
+    Price,
+    Program,
+    PromptTemplate,
+    Request,
+    Sample,
+    Usage,
+    render,
+)
+from rollouts.evaluation import Task
 from rollouts.experiments.job import Job
+from rollouts.experiments.judging import StudyGenerate
 from rollouts.llm.keys import key_of
 from rollouts.llm.pricing import cost_micros, price_of, require_price
 from rollouts.llm.tokens import estimate as tokens_of
 from rollouts.llm.tokens import upper_bound
-from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig
+from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, RMIPROConfig, Splits, StudyOptions
 from rollouts.prompt_optimization.demos import example_of
 from rollouts.prompt_optimization.gepa import planned as gepa_plan
 from rollouts.prompt_optimization.mipro import planned as mipro_plan
 from rollouts.prompt_optimization.plan import Plan
+from rollouts.prompt_optimization.prepared import prepared
 from rollouts.prompt_optimization.rmipro import rmipro_plan
 from rollouts.prompt_optimization.study import DEFAULT_SLOTS
 from rollouts.prompt_optimization.usual import usual_candidate, usual_rollout
@@ -98,6 +113,35 @@ def estimate(job: Job) -> Estimate:
     else:
         phases.append(_proposals(job, config, plan))
     return Estimate(plan=plan, phases=tuple(phase for phase in phases if phase.calls))
+
+
+def estimate_run(
+    initial_template: PromptTemplate | Program,
+    config: MIPROConfig | GEPAConfig | RMIPROConfig,
+    dataset: Sequence[dict[str, Any]] | Splits,
+    endpoint: Endpoint,
+    proposer_endpoint: Endpoint,
+    environment_factory: EnvironmentFactory | None = None,
+    *,
+    options: StudyOptions | None = None,
+) -> Estimate:
+    """`estimate` for `run_mipro`, `run_gepa` and `run_rmipro`, by the class of `config`: their arguments without the
+    metric, whose own calls it cannot know. Without a cap in `options` it shows what the settings alone would take."""
+    start, data, opts = prepared(initial_template, dataset, config, options or StudyOptions())
+    job = Job(
+        config={},
+        start=start,
+        data=data,
+        task=Task(endpoint=endpoint, score_fn=lambda *_: 0.0, environment_factory=environment_factory),
+        proposer=proposer_endpoint,
+        others=(proposer_endpoint,),
+        settings=config,
+        options=opts,
+        store="",
+        folder=Path(),
+        generate=StudyGenerate(),
+    )
+    return estimate(job)
 
 
 def plan_of(job: Job) -> Plan:
