@@ -35,24 +35,10 @@ from rollouts.dtypes import (
     digest,
     render,
 )
-from rollouts.errors import (
-    AgentError,
-    AuthenticationFailed,
-    BudgetExhausted,
-    ConfigError,
-    EvaluationError,
-    ModelNotFound,
-    NoCredit,
-    ProviderError,
-    RolloutsError,
-    StoreError,
-)
+from rollouts.errors import FATAL, AgentError, BudgetExhausted, EvaluationError, ProviderError, RolloutsError
 from rollouts.evaluation.latency import LatencyWatch, cut_failure, within_caps
 from rollouts.evaluation.metrics import metric_identity, to_score
 from rollouts.llm.client import Client
-
-FATAL = (AuthenticationFailed, ModelNotFound, NoCredit, ConfigError, StoreError)
-"""Errors that every other rollout of the run would meet too: they end the run at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +95,7 @@ class _Run:
     traces: list[Trace] = field(default_factory=list)
     tool_uses: list[ToolUse] = field(default_factory=list)
     stop_reason: StopReason = "answer"
+    cut: bool = False
     watch: LatencyWatch | None = None
     failed: BaseException | None = None
     """What the module call that failed last raised."""
@@ -131,6 +118,7 @@ class _Run:
         self.calls.extend(recorder.calls)
         self.tool_uses.extend(recorder.tool_uses)
         self.traces.append(Trace(module=module, values=values, steps=tuple(recorder.messages[prompt:])))
+        self.cut = self.cut or recorder.cut
         if recorder.stop_reason != "answer":
             self.stop_reason = recorder.stop_reason
 
@@ -151,6 +139,7 @@ class _Run:
             traces=tuple(self.traces),
             tool_uses=tuple(self.tool_uses),
             stop_reason=self.stop_reason,
+            cut=self.cut,
             score=score,
         )
 
