@@ -211,3 +211,7 @@ class ServiceError(RolloutsError):
     def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
         super().__init__(message)
         self.status, self.code = status, code
+
+
+FATAL = (AuthenticationFailed, ModelNotFound, NoCredit, ConfigError, StoreError)
+"""Errors that every other call of the run would meet too: they end the run at once."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rollouts.agents import AgentLimits, Recorder, opened, run_agent
-from rollouts.dtypes import Environment, Message, Tool, Trajectory
+from rollouts.dtypes import Environment, Message, Response, Tool, Trajectory
 from rollouts.errors import ConfigError, EnvironmentFailed, ProviderError, RepeatedCalls, TurnLimitReached
 from rollouts.testing import FakeClock, ScriptedLLM
 
@@ -150,6 +150,14 @@ async def test_a_call_that_the_token_limit_cut_off_is_told_so() -> None:
     llm = ScriptedLLM([calling(("add", '{"a": 1'), finish="length"), "ok"])
     ((_, content),) = answers(await run_agent(REQUEST, llm, environment=Adder()))
     assert "cut off at its limit of tokens" in content
+
+
+@pytest.mark.parametrize(("first", "last"), [("tool_calls", "length"), ("length", "stop")])
+async def test_a_run_says_whether_its_answer_was_cut(first: str, last: str) -> None:
+    end = Response(text="4 and", finish_reason=last)
+    result = await run_agent(REQUEST, ScriptedLLM([calling(("add", "{}"), finish=first), end]), environment=Adder())
+    assert result.cut is (last == "length")
+    assert (await run_agent(REQUEST, ScriptedLLM([end]))).cut is (last == "length")
 
 
 async def test_a_tool_that_hangs_is_given_up() -> None:

@@ -149,6 +149,16 @@ def test_no_such_model(cli: Cli, provider: Provider, command: str) -> None:
     refused(cli, "mock", "404", code=failures.FAILED, command=command)
 
 
+@pytest.mark.parametrize("method", ["mipro", "gepa", "rmipro"])
+def test_no_such_proposer(cli: Cli, provider: Provider, method: str) -> None:
+    provider()
+    with MockProvider.in_thread(script=[404] * 500) as other:
+        proposer = f'proposer={{provider="openai_compatible", model="wrong", base_url="{other.base_url}"}}'
+        refused(cli, "'wrong'", "404", code=failures.FAILED, options=("--method", method, "--set", proposer))
+    assert "failed" in cli("runs", "show", "latest").out
+    assert cli("optimize", cli.job, "--method", method).code == 0
+
+
 def test_metric_that_raises(cli: Cli, provider: Provider, metrics: Callable[[str], None]) -> None:
     mock = provider()
     metrics("raise KeyError('route')")

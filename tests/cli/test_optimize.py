@@ -150,6 +150,23 @@ def test_rows_are_shown_as_json(cli: Cli, provider: Provider) -> None:
     assert 0 < cli("evaluate", cli.job, *options, "--json").json["score"]["mean"] < 1
 
 
+def test_answers_that_were_cut_are_noted(cli: Cli, provider: Provider) -> None:
+    provider(reply=lambda body: {"content": "", "finish_reason": "length"})
+    note = "20 of 20 answers were cut at max_completion_tokens = 16 (20 of them empty); "
+    note += "raise it, or ask for shorter answers"
+    (found,) = cli("evaluate", cli.job, "--json").json["notes"]
+    assert found == note
+    assert f"Note: {note}." in cli("evaluate", cli.job).out
+    assert f"Note: {note}." in cli("runs", "show", "latest").out
+    answer = cli("optimize", cli.job, "--json")
+    found = answer.json["notes"]
+    assert answer.err.count("a proposal failed: the answer was empty") == 1
+    assert any(note.startswith("2 of 2 proposals failed: 2 x the answer was empty: the model spent") for note in found)
+    assert any("answers were cut" in note for note in found)
+    shown = cli("runs", "show", "latest").out
+    assert all(f"Note: {note}." in shown for note in found)
+
+
 def test_evaluate_counts_failures(cli: Cli, provider: Provider) -> None:
     provider(script=[400, 400])
     answer = cli("evaluate", cli.job, "--json", "-j", "1")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rollouts.budget import Budget, Spend
-from rollouts.dtypes import Message, Request, Response, Tool, ToolCall
+from rollouts.dtypes import Message, Request, Response, Sample, Tool, ToolCall, Trajectory
 from rollouts.errors import (
     AuthenticationFailed,
     CallTimeout,
@@ -172,6 +172,35 @@ async def test_known_rollouts_cost_nothing_and_are_linked(store: Store) -> None:
     store.flush()
     assert sorted(row.key for row in store.scan_rollouts("second")) == sorted(e.key for e in before)
     assert {row.run_id for row in store.scan_rollouts("second")} == {"first"}
+
+
+def cutting(count: int) -> ScriptedLLM:
+    """Answers so many questions with nothing, at the limit of tokens; the others rightly."""
+    right = answers(100)
+    empty = dict.fromkeys(list(right)[:count], Response(text="", finish_reason="length"))
+    return ScriptedLLM({**right, **empty})
+
+
+@pytest.mark.parametrize(("cut", "total", "noted"), [(2, 4, False), (3, 10, True), (3, 60, False), (4, 60, True)])
+async def test_answers_that_were_cut_are_noted_each_once_and_those_of_the_store_too(
+    store: Store, cut: int, total: int, noted: bool
+) -> None:
+    for run in ("first", "second"):
+        ev = evaluator(cutting(cut), store=store, run_id=run)
+        for _ in range(2):
+            assert all(e.score is not None for e in await ev.evaluate(cells(total)))
+        assert (ev.answers.cut, ev.answers.empty) == (cut, cut)
+        told = f"{cut} of {total} answers were cut at max_completion_tokens = 8 ({cut} of them empty)"
+        assert [note.startswith(told) for note in ev.answers.notes()] == [True] * noted
+
+
+async def test_an_answer_that_was_cut_and_cannot_be_scored_counts_as_cut() -> None:
+    def strict(trajectory: Trajectory, sample: Sample) -> float:
+        return 1 / len(trajectory.output)
+
+    ev = evaluator(cutting(3), score_fn=strict)
+    assert kinds(await ev.evaluate(cells(6))) == {"ok": 3, "score:ZeroDivisionError": 3}
+    assert len(ev.answers.notes()) == 1
 
 
 async def test_a_stored_rollout_of_an_equal_row_goes_by_the_asking_rows_id(store: Store) -> None:

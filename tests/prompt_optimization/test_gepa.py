@@ -183,7 +183,7 @@ async def test_children_whose_rollouts_all_fail_are_rejected_with_the_reason() -
         ("<instruction>Look at the question.</instruction>", "lost the placeholder {tone}"),
         ("<instruction>Answer {tone} {mood}.</instruction>", "added the placeholder {mood}"),
         ("<instruction>Answer in a {tone} tone.</instruction>", "the same as an earlier instruction"),
-        (f"<instruction>{{tone}} {'x ' * 5000}</instruction>", "more than the limit"),
+        (f"<instruction>{{tone}} {'x ' * 5000}</instruction>", "cut at 1024 tokens"),
         (refused(), "gave no answer"),
     ],
     ids=["nothing", "empty", "lost", "added", "old", "long", "down"],

@@ -11,7 +11,15 @@ import pytest
 
 from rollouts.datasets import describe
 from rollouts.dtypes import Endpoint, FewShotExample, PromptTemplate, Request, Response, Sample, Sampling
-from rollouts.errors import BudgetExhausted, ProviderError, ProviderUnavailable
+from rollouts.errors import (
+    AuthenticationFailed,
+    BudgetExhausted,
+    InvalidRequest,
+    ModelNotFound,
+    NoCredit,
+    ProviderError,
+    ProviderUnavailable,
+)
 from rollouts.prompt_optimization.proposers import (
     InstructionGuard,
     LLMProposer,
@@ -21,6 +29,7 @@ from rollouts.prompt_optimization.proposers import (
     Tried,
     propose,
 )
+from rollouts.prompt_optimization.proposers.lost import Lost, Proposals
 from rollouts.prompt_optimization.proposers.writing import extract_instruction
 from rollouts.testing import FakeClock, ScriptedLLM
 
@@ -213,6 +222,66 @@ async def test_a_failed_call_costs_its_proposal_only(error: Exception, when: str
     proposer, _ = llm(reply)
     check = lambda text: "no" if text == "bad" else None  # noqa: E731
     assert [p.text for p in await proposer.propose(context(check=check), 3)] == ["ok 0", "ok 2"]
+
+
+@pytest.mark.parametrize("error", [AuthenticationFailed("no"), ModelNotFound("no"), NoCredit("no")])
+async def test_what_every_other_call_would_meet_too_is_raised(error: ProviderError) -> None:
+    with pytest.raises(type(error)):
+        await llm(lambda request: error)[0].propose(context(), 3)
+
+
+def cut(text: str) -> Response:
+    return Response(text=text, finish_reason="length")
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "detail"),
+    [
+        ("<instruction>fine", None, ""),
+        (cut("<instruction>Sort the mess"), "the answer was cut at 512 tokens (raise proposer.max_comp", ""),
+        (cut(""), "empty: the model spent its whole limit of 512 tokens on thinking (raise proposer.max_comp", ""),
+        (cut("<instruction>fine</instruction> Here is wh"), None, ""),
+        ("", "the text was refused", "it is empty"),
+        ("bad", "the text was refused", "it is bad"),
+        (InvalidRequest("temperature is not known"), "InvalidRequest", "temperature is not known"),
+        (BudgetExhausted("calls", cap=1, committed=1, wanted=1), "BudgetExhausted", "the cap of 1 calls"),
+    ],
+)
+async def test_it_tells_why_a_proposal_came_to_nothing(reply: Any, reason: str | None, detail: str) -> None:
+    told: list[Lost | None] = []
+    fake = ScriptedLLM(lambda request: reply)
+    check = {"": "it is empty", "bad": "it is bad"}.get
+    proposals = await LLMProposer(fake.complete, ENDPOINT, tell=told.append).propose(context(check=check), 2)
+    if reason is None:
+        assert told == [None, None]
+        assert [p.text for p in proposals] == ["fine", "fine"]
+        return
+    assert proposals == []
+    for lost in told:
+        assert lost is not None
+        assert reason in lost.reason
+        assert detail in lost.detail
+
+
+async def test_a_text_that_was_cut_goes_back_once_but_where_the_limit_is_the_proposers_own() -> None:
+    replies = mending(cut("<instruction>Sort the"), "<instruction>Sort.</instruction>")  # type: ignore[arg-type]
+    proposer, fake = llm(replies)
+    assert [p.text for p in await proposer.propose(context(), 1)] == ["Sort."]
+    assert "it was cut" in fake.requests[1].messages[-1].content
+    kept_short = LLMProposer(fake.complete, ENDPOINT, max_tokens=96)
+    assert [p.text for p in await kept_short.propose(context(), 1)] == ["Sort the"]
+
+
+def test_the_note_is_of_more_than_half_of_the_proposals() -> None:
+    proposals = Proposals()
+    for lost in (None, Lost("cut at 512 tokens"), Lost("refused", "it is too long"), None):
+        proposals.count(lost)
+    assert proposals.notes() == ()
+    proposals.count(Lost("refused", "it is empty"))
+    assert proposals.notes() == (
+        "3 of 5 proposals failed: 2 x refused (such as: it is too long), 1 x cut at 512 tokens; "
+        "the search had only 2 texts that a model wrote",
+    )
 
 
 class Listed:

@@ -8,16 +8,18 @@ from rollouts.dtypes import Call, Message, Response, StopReason, ToolUse, Trajec
 class Recorder:
     """Filled by `run_agent` as things happen, so that a run which fails or is cut off leaves what it paid for."""
 
-    __slots__ = ("calls", "messages", "stop_reason", "tool_uses")
+    __slots__ = ("calls", "cut", "messages", "stop_reason", "tool_uses")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.calls: list[Call] = []
         self.tool_uses: list[ToolUse] = []
         self.stop_reason: StopReason = "answer"
+        self.cut = False
 
     def called(self, module: str, response: Response) -> None:
         """Notes one more model call, without its message."""
+        self.cut = response.finish_reason == "length"
         self.calls.append(
             Call(
                 module=module,
@@ -38,4 +40,5 @@ class Recorder:
             calls=tuple(self.calls),
             tool_uses=tuple(self.tool_uses),
             stop_reason=self.stop_reason,
+            cut=self.cut,
         )

@@ -86,6 +86,7 @@ def report_json(report: EvaluationReport, part: str) -> dict[str, Any]:
             "cached": report.cached,
         },
         "failures": dict(summary.failures),
+        "notes": list(report.notes),
         "worst": [
             {
                 "id": row.sample.id,
@@ -110,6 +111,8 @@ def _show(console: Console, report: EvaluationReport, part: str) -> None:
     console.print(f"{counts}; {report.cached} were known already")
     for reason, times in summary.failures.items():
         console.print(f"  failed {times} x: {words.short(reason, 200)}", style="red", soft_wrap=True)
+    for note in report.notes:
+        console.print(f"Note: {note}.", style="yellow", soft_wrap=True)
     if report.stop_reason:
         console.print(f"ended early: {report.stop_reason}", style="yellow", soft_wrap=True)
     table = Table(title="Worst rows", title_justify="left")

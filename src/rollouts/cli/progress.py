@@ -37,6 +37,7 @@ class Progress:
         self.unit = "trial"
         self.races_leaders = True
         self.note = ""
+        self._told: set[str] = set()
         self._live: Live | None = None
         self._painter: asyncio.Task[None] | None = None
 
@@ -54,6 +55,8 @@ class Progress:
             self.unit, self.trials = "round", 0  # how many there will be is not known
         elif kind == "trial":
             self.trial = data["trial"]
+        elif kind == "proposal_lost":
+            self.note = f"{data['lost']} of {data['asked']} proposals failed: {data['reason']}"
         elif kind == "stopping":
             self.say("stopping: the calls in flight end, then the best so far is kept; again Ctrl-C to end at once")
         if self._live is None:
@@ -138,6 +141,10 @@ class Progress:
             self._print(f"phase {phase}: {extra or _PHASES.get(phase, phase)}")
         elif kind == "trial":
             self._print(f"{self._place()} {trial_text(data)}")
+        elif kind == "proposal_lost" and data["reason"] not in self._told:
+            self._told.add(data["reason"])
+            detail = f": {data['detail']}" if data["detail"] else ""
+            self.console.print(f"  a proposal failed: {data['reason']}{detail}", style="yellow", soft_wrap=True)
         elif kind == "child":
             self.console.print(f"  {child_text(data)}", soft_wrap=True)
 

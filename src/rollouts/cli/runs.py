@@ -150,6 +150,8 @@ def show(place: str | None, run_id: str, *, as_json: bool) -> int:
         confidence = 100 * float(summary.get("confidence", 0.95))
         interval = f"{confidence:g} %: {words.score(score.low)} to {words.score(score.high)}"
         console.print(f"Score: {words.score(score.mean)} ({interval}) over {score.n} rows")
+    for note in summary.get("notes", ()):
+        console.print(f"Note: {note}.", style="yellow", soft_wrap=True)
     if summary.get("stop_reason"):
         console.print(f"Ended because: {summary['stop_reason']}", soft_wrap=True)
     phases = {name: Spend(**part) for name, part in summary.get("spend_by_phase", {}).items()}

@@ -125,6 +125,7 @@ class Trajectory:
     `traces` are the runs of its modules in the order in which they ended.
     `stop_reason` is `answer` when the model ended by itself; otherwise its tools were taken away and the answer is what
     it then said: it had come to its last turn, or kept making the same call.
+    `cut` says that the answer of a module ended at its limit of tokens (`Sampling.max_tokens`).
     `score` is what the place where the program ran says it was worth, where that judges by itself (a task app).
     """
 
@@ -134,6 +135,7 @@ class Trajectory:
     traces: tuple[Trace, ...] = ()
     tool_uses: tuple[ToolUse, ...] = ()
     stop_reason: StopReason = "answer"
+    cut: bool = False
     score: Score | None = None
 
     @property

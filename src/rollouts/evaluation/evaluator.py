@@ -26,6 +26,7 @@ from rollouts.dtypes import (
     Usage,
 )
 from rollouts.errors import BudgetExhausted
+from rollouts.evaluation.answers import Answers
 from rollouts.evaluation.failures import FailureLimit
 from rollouts.evaluation.latency import within_caps
 from rollouts.evaluation.metrics import BuiltIn
@@ -98,6 +99,7 @@ class Evaluator:
         self.failure_limit = failure_limit or FailureLimit()
         self.paid = paid or Paid()
         self.progress = Progress()
+        self.answers = Answers({end.sampling.max_tokens for end in (task.endpoint, *task.endpoints.values())})
         self._clock = clock
         self._scoring = None if isinstance(task.score_fn, BuiltIn) else Scoring(task.score_fn)
         self._running: dict[str, asyncio.Future[Evaluation]] = {}
@@ -131,6 +133,7 @@ class Evaluator:
                 todo.append(index)
             else:
                 out[index] = self._served(row, cells[index])
+                self.answers.count(key, row.output, cut=row.data.get("cut", False))
                 if (spend := self.paid.use(key)) is not None:
                     self.progress.note(row.program, spend)
         self.progress.cached += len(cells) - len(todo)
@@ -290,6 +293,9 @@ class Evaluator:
             seconds=evaluation.latency_s,
         )
         progress.note(evaluation.program, spent)
+        trajectory, failure = evaluation.trajectory, evaluation.failure
+        if trajectory is not None and (failure is None or failure.stage == "score"):
+            self.answers.count(evaluation.key, evaluation.output, cut=trajectory.cut)
         if self.store is not None:
             rows: list[Row] = [_to_row(evaluation, sample, self.run_id, phase)]
             if evaluation.failure is not None:  # the row stays that of the run in which the rollout failed first
@@ -324,6 +330,8 @@ def _to_row(evaluation: Evaluation, sample: Sample, run_id: str, phase: str) -> 
         data["messages"] = [message.to_json() for message in trajectory.messages]
         data["tool_uses"] = [use.to_json() for use in trajectory.tool_uses]
         data["stop_reason"] = trajectory.stop_reason
+    if trajectory is not None and trajectory.cut:
+        data["cut"] = True
     if trajectory is not None and not _told_by_row(trajectory, sample):
         data["traces"] = [
             [t.module, _plain(t.values), [message.to_json() for message in t.steps]] for t in trajectory.traces
@@ -384,6 +392,7 @@ def _trajectory(row: RolloutRow, messages: tuple[Message, ...], traces: tuple[Tr
         traces=traces,
         tool_uses=tuple(ToolUse(**use) for use in row.data.get("tool_uses", ())),
         stop_reason=row.data.get("stop_reason", "answer"),
+        cut=row.data.get("cut", False),
     )
 
 

@@ -36,25 +36,18 @@ from rollouts.dtypes import (
     render,
 )
 from rollouts.errors import (
+    FATAL,
     AgentError,
-    AuthenticationFailed,
     BudgetExhausted,
-    ConfigError,
     EvaluationError,
-    ModelNotFound,
-    NoCredit,
     ProviderError,
     ProviderUnavailable,
     RateLimited,
     RolloutsError,
-    StoreError,
 )
 from rollouts.evaluation.latency import LatencyWatch, cut_failure, within_caps
 from rollouts.evaluation.metrics import metric_identity, to_score
 from rollouts.llm.client import Client
-
-FATAL = (AuthenticationFailed, ModelNotFound, NoCredit, ConfigError, StoreError)
-"""Errors that every other rollout of the run would meet too: they end the run at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +104,7 @@ class _Run:
     traces: list[Trace] = field(default_factory=list)
     tool_uses: list[ToolUse] = field(default_factory=list)
     stop_reason: StopReason = "answer"
+    cut: bool = False
     watch: LatencyWatch | None = None
     failed: BaseException | None = None
     """What the module call that failed last raised."""
@@ -133,6 +127,7 @@ class _Run:
         self.calls.extend(recorder.calls)
         self.tool_uses.extend(recorder.tool_uses)
         self.traces.append(Trace(module=module, values=values, steps=tuple(recorder.messages[prompt:])))
+        self.cut = self.cut or recorder.cut
         if recorder.stop_reason != "answer":
             self.stop_reason = recorder.stop_reason
 
@@ -153,6 +148,7 @@ class _Run:
             traces=tuple(self.traces),
             tool_uses=tuple(self.tool_uses),
             stop_reason=self.stop_reason,
+            cut=self.cut,
             score=score,
         )
 

@@ -34,7 +34,7 @@ class Row:
 class EvaluationReport:
     """A prompt's score: `interval` holds the mean over rows, with the job's `confidence`. `rows` are the scored ones,
     worst first. `cached` rollouts came from the store and cost nothing. `stop_reason` is None when all rollouts took
-    place."""
+    place. `notes` say what a reader of the score should know."""
 
     run_id: str
     program: Program
@@ -46,6 +46,7 @@ class EvaluationReport:
     spend: Spend
     elapsed_s: float
     stop_reason: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def choose_rows(job: Job, part: str, limit: int | None = None) -> list[Sample]:
@@ -99,6 +100,7 @@ async def evaluate_prompt(
         spend=study.ledger.spent,
         elapsed_s=study.elapsed,
         stop_reason=study.stop_reason or missing,
+        notes=study.evaluator.answers.notes(),
     )
     await study.close("stopped" if study.stopping else "done", _stored(report))
     return report
@@ -113,6 +115,7 @@ def _stored(report: EvaluationReport) -> dict[str, Any]:
         "score": report.interval.to_json(),
         "confidence": report.confidence,
         "failed": report.summary.failed,
+        "notes": list(report.notes),
         "stop_reason": report.stop_reason,
     }
 

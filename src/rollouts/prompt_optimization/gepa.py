@@ -229,7 +229,7 @@ def _report(study: Study, pool: Pool, stats: GenerationStats) -> None:
 def default_reflector(study: Study, endpoint: Endpoint, seed: int) -> Reflector:
     """The model at `endpoint`; the embedded one rambles, so its answers are kept short, and it is asked with a seed."""
     max_tokens = _EMBEDDED_TOKENS if endpoint.provider == "local" else None
-    return LLMReflector(study.generate, repeatable(endpoint, seed), max_tokens=max_tokens)
+    return LLMReflector(study.generate, repeatable(endpoint, seed), max_tokens=max_tokens, tell=study.proposed)
 
 
 async def run_gepa(

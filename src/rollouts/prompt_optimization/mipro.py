@@ -227,7 +227,11 @@ def default_proposers(study: Study, endpoint: Endpoint, seed: int) -> list[Propo
     The embedded model rambles, so its answers are kept short; and it is asked with a seed, so that a run repeats.
     """
     max_tokens = _EMBEDDED_TOKENS if endpoint.provider == "local" else None
-    return [RuleProposer(), LLMProposer(study.generate, repeatable(endpoint, seed), seed=seed, max_tokens=max_tokens)]
+    own = repeatable(endpoint, seed)
+    return [
+        RuleProposer(),
+        LLMProposer(study.generate, own, seed=seed, max_tokens=max_tokens, tell=study.proposed),
+    ]
 
 
 async def propose_instructions(

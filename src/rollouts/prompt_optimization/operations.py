@@ -40,8 +40,8 @@ async def mutate_template(
 ) -> PromptTemplate:
     """`template` with an instruction rewritten by the model at `endpoint`, which sees the prompt alone.
 
-    Raises TemplateError when its answer, asked for twice, breaks the prompt (a lost placeholder, say), and what
-    `open_study` raises.
+    Raises TemplateError when its answer, asked for twice, breaks the prompt (a lost placeholder, say), what
+    `open_study` raises, and the errors that every other call would meet too (`errors.FATAL`).
     """
     opts = replace(options or StudyOptions(), method="mutate")
     task = Task(endpoint=endpoint, score_fn=lambda trajectory, sample: 0.0, metric_id="none")

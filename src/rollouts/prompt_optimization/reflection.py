@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rollouts.dtypes import Endpoint, Evaluation, Message, PromptTemplate, Sample, Trace, fill
-from rollouts.errors import BudgetExhausted, ProviderError
 from rollouts.prompt_optimization.proposers.base import Check, ProposalContext
+from rollouts.prompt_optimization.proposers.lost import Tell, nobody
 from rollouts.prompt_optimization.proposers.writing import (
     WHAT,
     Generate,
@@ -76,7 +76,8 @@ class Reflector(Protocol):
     """A source of rewrites."""
 
     async def reflect(self, reflection: Reflection) -> Rewrite:
-        """A new text that passes `reflection.check`, or why there is none. Never raises for one bad answer."""
+        """A new text that passes `reflection.check`, or why there is none. Never raises for one bad answer, only what
+        ends the run (`errors.FATAL`)."""
         ...
 
 
@@ -84,19 +85,19 @@ class LLMReflector:
     """Asks `endpoint`, at its own temperature of at least 0.7; a refused text goes back once with the reason. An answer
     without tags is taken as a whole, and the rewrite's `remark` says so.
 
-    `max_tokens` bounds an answer (default: at least 1,024, which is about four times the usual instruction).
+    `max_tokens` bounds an answer (default: at least 1,024, which is about four times the usual instruction). `tell`
+    hears what became of every answer.
     """
 
-    def __init__(self, generate: Generate, endpoint: Endpoint, *, max_tokens: int | None = None) -> None:
-        self._writer = Writer(generate, endpoint, least_tokens=1024, max_tokens=max_tokens)
+    def __init__(
+        self, generate: Generate, endpoint: Endpoint, *, max_tokens: int | None = None, tell: Tell = nobody
+    ) -> None:
+        self._writer = Writer(generate, endpoint, least_tokens=1024, max_tokens=max_tokens, tell=tell)
 
     async def reflect(self, reflection: Reflection) -> Rewrite:
-        try:
-            written = await self._writer.write(_messages(reflection), reflection.check, number=reflection.number)
-        except (ProviderError, BudgetExhausted) as error:
-            return Rewrite(text=None, reason=f"the reflecting model gave no answer: {error}")
-        if written.refused is not None:
-            reason = f"the reflecting model's text was refused: {written.refused}"
+        written = await self._writer.write(_messages(reflection), reflection.check, number=reflection.number)
+        if written.lost is not None:
+            reason = f"the reflecting model gave no answer that can be used: {written.lost}"
             return Rewrite(text=None, reason=reason, refused=written.text)
         return Rewrite(text=written.text, remark="" if _marked(written.reply) else _UNMARKED)
 

@@ -49,7 +49,7 @@ class Reproposal:
             await self.at_once(study, selector, space)
             return
         join = self.trials * (2 * self._started) // (2 * self.rounds + 1) if self.rounds else 0
-        if told >= join:
+        if told >= join or _failed(self._task):
             await self._join(study, selector, space)
         begin = self.trials * (2 * self._started + 1) // (2 * self.rounds + 1)
         if self._task is None and begin <= told < self.trials - 1:
@@ -93,6 +93,11 @@ class Reproposal:
         if study.stopping or study.search_ended is not None or not selector.should_stop():
             return False
         return self.target is None or selector.recommend().low < self.target
+
+
+def _failed(task: asyncio.Task[Texts] | None) -> bool:
+    """Whether it ended by an error, which ends the run: nothing more is to be paid for."""
+    return task is not None and task.done() and not task.cancelled() and task.exception() is not None
 
 
 def tried_texts(selector: Selector, space: ProgramSpace) -> dict[int, list[Tried]]:

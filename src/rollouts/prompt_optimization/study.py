@@ -23,6 +23,7 @@ from rollouts.llm.connect import CallContext
 from rollouts.llm.retry import RetryPolicy
 from rollouts.prompt_optimization.constraints import Violations
 from rollouts.prompt_optimization.plan import Plan
+from rollouts.prompt_optimization.proposers.lost import Lost, Proposals, short
 from rollouts.prompt_optimization.usual import usual_rollout
 from rollouts.store.base import EventRow, Store, events_of
 
@@ -74,7 +75,8 @@ class StudyOptions:
 
 
 class Study:
-    """Made by `opening.open_study`; close it with `close`. `remarks` are notes for the result. `settled` is the
+    """Made by `opening.open_study`; close it with `close`. `remarks` are notes for the result, `proposals` what became
+    of the texts that models were asked for. `settled` is the
     summary of a run that was done before: it stays the run's when going on with it ends by an error, undecided or
     with fewer test rows. `kept` says that it did."""
 
@@ -108,6 +110,7 @@ class Study:
         self.best_score: float | None = None
         self.search_ended: str | None = None
         self.remarks = list(options.notes)
+        self.proposals = Proposals()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._proposing: set[asyncio.Task[Response]] = set()
 
@@ -224,6 +227,15 @@ class Study:
             finally:
                 self._proposing.discard(call)
         raise BudgetExhausted("seconds", cap=0, committed=0, wanted=0)
+
+    def proposed(self, lost: Lost | None) -> None:
+        """What became of a text that a model was asked for: None, or why there is none. A stop is no reason."""
+        if lost is not None and (self.stopping or self.replayed is not None):
+            return
+        self.proposals.count(lost)
+        if lost is not None:
+            counts = {"lost": self.proposals.lost.total(), "asked": self.proposals.asked}
+            self.emit("proposal_lost", reason=lost.reason, detail=short(lost.detail), **counts)
 
     def follow(self, plan: Plan, start: Program) -> None:
         """Tells how the run is divided. Where earlier processes of it had another plan, this one takes other decisions:

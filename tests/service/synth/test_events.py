@@ -87,6 +87,14 @@ KNOWN_ENDS = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_proposal_that_failed_is_a_warning(family: str) -> None:
+    lost = {"reason": "RateLimited", "detail": "too many requests", "lost": 1, "asked": 4}
+    *_, event = translated(job_row(family), rows(("proposal_lost", lost)), over=False)
+    assert event["level"] == "warn"
+    assert event["message"] == "a proposal failed: RateLimited: too many requests"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("algorithm", ["mipro", "gepa"])
 @pytest.mark.parametrize("end", [*ENDS])
 def test_numbers_rise_by_one_and_the_end_is_the_last_event(family: str, algorithm: str, end: str) -> None:

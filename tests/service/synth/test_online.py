@@ -8,7 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from rollouts.errors import ServiceError
+from rollouts.dtypes import Endpoint, Request, Response
+from rollouts.errors import ModelNotFound, ServiceError
+from rollouts.prompt_optimization import Study
+from rollouts.prompt_optimization.proposers import LLMProposer
+from rollouts.service.online import runner
 from rollouts.service.online.bandit import Bandit
 from rollouts.service.online.proxy import live_of
 from rollouts.testing import MockProvider
@@ -69,6 +73,26 @@ async def test_a_session_learns_a_better_prompt(service: Service) -> None:
         assert (await ask(http, "GET", f"{own}/prompt", 409))["code"] == "wrong_state"
         status, said, _ = await call(f"{session['proxy_url']}/trace_late/chat/completions", TEXTS[0])
         assert (status, "not running" in said) == (409, True)
+
+
+async def test_traffic_is_served_whatever_becomes_of_proposals(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(study: Study, *_: Any) -> list[Any]:
+        async def refused(request: Request) -> Response:
+            raise ModelNotFound("no such proposer")
+
+        return [LLMProposer(refused, Endpoint.parse("openai/none"), tell=study.proposed)]
+
+    monkeypatch.setattr(runner, "default_proposers", failing)
+    async with service.http() as http:
+        session = await ask(http, "POST", f"{BASE}/sessions", json=session_body())
+        own = f"{BASE}/sessions/{session['session_id']}"
+        assert len(await traffic(http, session, TEXTS[:30])) == 30
+        await ask(http, "POST", f"{own}/reward", json={"reward_info": {"reward": 1}, "stop": True})
+        await until(http, own, "succeeded")
+        (note,) = service.state.store.runs(limit=1)[0].summary["notes"]
+        assert note.endswith("ModelNotFound (such as: no such proposer); the search had no text that a model wrote")
 
 
 async def until(http: aiohttp.ClientSession, path: str, status: str) -> dict[str, Any]:

@@ -91,6 +91,7 @@ async def _start(labels: RunLabels, job: Job, store: Store, options: StudyOption
         score=scored,
         start=scored,
         stop_reason=report.stop_reason or "",
+        notes=list(report.notes),
         spend=report.spend.to_json(),
         elapsed_s=report.elapsed_s,
         rollout=took,

@@ -62,5 +62,6 @@ class Proposer(Protocol):
     """A source of texts."""
 
     async def propose(self, context: ProposalContext, count: int) -> list[Proposal]:
-        """Up to `count` proposals that pass `context.check`, in a fixed order. Never raises for one bad proposal."""
+        """Up to `count` proposals that pass `context.check`, in a fixed order. Never raises for one bad proposal, only
+        what ends the run (`errors.FATAL`)."""
         ...

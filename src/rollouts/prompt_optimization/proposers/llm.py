@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 
 from rollouts.dtypes import Endpoint, Message
-from rollouts.errors import BudgetExhausted, ProviderError
 from rollouts.prompt_optimization.proposers.base import Proposal, ProposalContext
+from rollouts.prompt_optimization.proposers.lost import Tell, nobody
 from rollouts.prompt_optimization.proposers.writing import (
     WHAT,
     Generate,
@@ -39,11 +39,20 @@ class LLMProposer:
     """Asks `endpoint` for one instruction per call, at its own temperature of at least 0.7.
 
     `max_tokens` bounds an answer (default: at least 512). A refused proposal goes back once with the reason. A call
-    that fails costs its proposal, not the run.
+    that fails costs its proposal, not the run, unless every other call would fail, too (`errors.FATAL`). `tell` hears
+    what became of every proposal.
     """
 
-    def __init__(self, generate: Generate, endpoint: Endpoint, *, seed: int = 0, max_tokens: int | None = None) -> None:
-        self._writer = Writer(generate, endpoint, least_tokens=512, max_tokens=max_tokens)
+    def __init__(
+        self,
+        generate: Generate,
+        endpoint: Endpoint,
+        *,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        tell: Tell = nobody,
+    ) -> None:
+        self._writer = Writer(generate, endpoint, least_tokens=512, max_tokens=max_tokens, tell=tell)
         self._seed = seed
 
     async def propose(self, context: ProposalContext, count: int) -> list[Proposal]:
@@ -51,13 +60,9 @@ class LLMProposer:
 
     async def _one(self, context: ProposalContext, index: int) -> Proposal | None:
         tip = TIPS[(index + self._seed) % len(TIPS)]
-        try:
-            written = await self._writer.write(
-                _messages(context, tip), context.check, number=1000 * context.round + index
-            )
-        except (ProviderError, BudgetExhausted):
-            return None
-        return None if written.refused is not None else Proposal(text=written.text, source="llm", tip=tip)
+        number = 1000 * context.round + index
+        written = await self._writer.write(_messages(context, tip), context.check, number=number)
+        return None if written.lost is not None else Proposal(text=written.text, source="llm", tip=tip)
 
 
 def _messages(context: ProposalContext, tip: str) -> tuple[Message, ...]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from rollouts.datasets import DatasetSummary
 from rollouts.dtypes import Endpoint, Message, Request, Response, TextPart, unescaped
+from rollouts.errors import FATAL, BudgetExhausted, ProviderError
 from rollouts.prompt_optimization.proposers.base import Check, ProposalContext
+from rollouts.prompt_optimization.proposers.lost import Lost, Tell, nobody
 
 Generate = Callable[[Request], Awaitable[Response]]
 
@@ -25,22 +27,31 @@ _KINDS = {"number": "the right answer is a number", "json": "the right answer is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A text that a model wrote, its whole last reply, and why the text is refused (None: it is not)."""
+    """A text that a model wrote, its whole last reply, and why the text is not to be used (None: it is)."""
 
     text: str
     reply: str
-    refused: str | None
+    lost: Lost | None
 
 
 class Writer:
     """Asks `endpoint` for texts, at its own temperature of at least 0.7.
 
-    `max_tokens` bounds an answer; None: the endpoint's own limit, and `least_tokens` at least.
+    `max_tokens` bounds an answer, and one that is cut there is taken as it is; None: the endpoint's own limit, and
+    `least_tokens` at least, where a text that is cut is refused. `tell` hears what became of every text.
     """
 
-    def __init__(self, generate: Generate, endpoint: Endpoint, *, least_tokens: int, max_tokens: int | None) -> None:
+    def __init__(
+        self,
+        generate: Generate,
+        endpoint: Endpoint,
+        *,
+        least_tokens: int,
+        max_tokens: int | None,
+        tell: Tell = nobody,
+    ) -> None:
         sampling = endpoint.sampling
-        self._generate = generate
+        self._generate, self._tell, self._cuts = generate, tell, max_tokens is None
         self._endpoint = endpoint.with_sampling(
             temperature=max(sampling.temperature, 0.7),
             max_tokens=max(sampling.max_tokens, least_tokens) if max_tokens is None else max_tokens,
@@ -50,20 +61,52 @@ class Writer:
     async def write(self, messages: tuple[Message, ...], check: Check, *, number: int) -> Written:
         """The text asked for by `messages`; one that `check` refuses goes back once with the reason.
 
-        `number` is different for every text of a run. Raises ProviderError and BudgetExhausted.
+        `number` is different for every text of a run. A call that fails loses this text alone, but an error that every
+        other call would meet too (`FATAL`) is raised.
         """
         request = Request(endpoint=self._endpoint, messages=messages, repeat=number, phase="propose")
-        written = await self._once(request, check)
-        if written.refused is None:
-            return written
-        again = Message("user", f"This cannot be used: {written.refused}. Write it again, mending only that.")
-        said = Message("assistant", f"<instruction>{written.text}</instruction>")
-        return await self._once(replace(request, messages=(*messages, said, again)), check)
+        try:
+            written = await self._checked(request, check)
+        except (ProviderError, BudgetExhausted) as error:
+            lost = Lost(type(error).__name__, str(error))
+            if not (isinstance(error, ProviderError) and error.run_ending):
+                self._tell(lost)
+            if isinstance(error, FATAL):
+                raise
+            return Written(text="", reply="", lost=lost)
+        self._tell(written.lost)
+        return written
 
-    async def _once(self, request: Request, check: Check) -> Written:
-        reply = (await self._generate(request)).text
-        text = extract_instruction(reply)
-        return Written(text=text, reply=reply, refused=check(text))
+    async def _checked(self, request: Request, check: Check) -> Written:
+        response = await self._generate(request)
+        text, refused = self._read(response, check)
+        if refused is not None:
+            again = Message("user", f"This cannot be used: {refused}. Write it again, mending only that.")
+            said = Message("assistant", f"<instruction>{text}</instruction>")
+            response = await self._generate(replace(request, messages=(*request.messages, said, again)))
+            text, refused = self._read(response, check)
+        lost = None if refused is None else self._lost(response, refused)
+        return Written(text=text, reply=response.text, lost=lost)
+
+    def _read(self, response: Response, check: Check) -> tuple[str, str | None]:
+        """The text of an answer, and what is wrong with it."""
+        text = extract_instruction(response.text)
+        if text and self._cuts and _cut(response):
+            return text, "it was cut before its end; write it shorter"
+        return text, check(text)
+
+    def _lost(self, response: Response, refused: str) -> Lost:
+        if not (_cut(response) and self._cuts):
+            return Lost("the text was refused", refused)
+        limit, advice = f"{self._endpoint.sampling.max_tokens} tokens", "(raise proposer.max_completion_tokens)"
+        if response.text.strip():
+            return Lost(f"the answer was cut at {limit} {advice}")
+        return Lost(f"the answer was empty: the model spent its whole limit of {limit} on thinking {advice}")
+
+
+def _cut(response: Response) -> bool:
+    """Whether the answer ended at the limit of tokens, before the end of its text."""
+    return response.finish_reason == "length" and "</instruction>" not in response.text.lower()
 
 
 def repeatable(endpoint: Endpoint, seed: int) -> Endpoint:

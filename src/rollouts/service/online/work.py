@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rollouts.errors import BudgetExhausted
+from rollouts.errors import BudgetExhausted, ProviderError
 from rollouts.prompt_optimization import MIPROConfig, OptimizationResult, ScoredProgram, Study
 from rollouts.prompt_optimization.proposers import Proposer, Tried
 from rollouts.prompt_optimization.targets import targets_of
@@ -44,7 +44,7 @@ async def serve(
         room = options.max_candidates - len(system.candidates)
         if options.propose and due and room > 0 and system.rows:
             rounds += 1
-            with suppress(BudgetExhausted):
+            with suppress(BudgetExhausted, ProviderError):  # the study tells it; the traffic is served all the same
                 await _propose(study, system, config, proposers, count=min(options.per_round, room), number=rounds)
             continue
         with suppress(TimeoutError):
@@ -100,7 +100,7 @@ def _result(study: Study, system: OnlineSystem) -> OptimizationResult:
         "best_score": population[0].score,
         "baseline_score": initial.score,
         "verdict": None,
-        "notes": [],
+        "notes": list(study.proposals.notes()),
         "trials": system.rewarded,
         "stop_reason": study.why_ended(),
         "start_program": initial.program.digest,

@@ -114,6 +114,10 @@ class Translation:
     def _proposals(self, data: Mapping[str, Any]) -> Iterator[Told]:
         yield Told("proposed", f"{data['added']} instructions proposed", data)
 
+    def _proposal_lost(self, data: Mapping[str, Any]) -> Iterator[Told]:
+        text = f"a proposal failed: {data['reason']}" + (f": {data['detail']}" if data["detail"] else "")
+        yield Told("warning", text, {"warning": text}, "warn")
+
     def _trial(self, data: Mapping[str, Any]) -> Iterator[Told]:
         number = data["trial"] - 1
         where = {"iteration": number, "trial": 0}
@@ -165,6 +169,7 @@ _KINDS: Mapping[str, Callable[[Translation, Mapping[str, Any]], Iterator[Told]]]
     "phase": Translation._enter,
     "demo_sets": Translation._demo_sets,
     "proposals": Translation._proposals,
+    "proposal_lost": Translation._proposal_lost,
     "trial": Translation._any_trial,
     "child": Translation._child,
     "stopping": Translation._stopping,
