@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -118,3 +118,17 @@ def test_optional_packages_stay_out_of_the_import() -> None:
     code = "import sys, rollouts.datasets; print(sorted({'pyarrow', 'datasets', 'pandas', 'numpy'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("index", [None, ["a", "b", "c"]])
+def test_a_data_frame_is_rows(index: list[str] | None) -> None:
+    pandas = pytest.importorskip("pandas")
+    rows: list[dict[str, Any]] = [{"q": f"row {n}", "n": n, "label": "xy"[n % 2]} for n in range(3)]
+    made = samples_from_dicts(pandas.DataFrame(rows, index=index), frozenset({"q"}), "label")
+    assert made == samples_from_dicts(rows, frozenset({"q"}), "label")
+
+    class Polars:
+        def to_dicts(self) -> list[dict[str, Any]]:
+            return rows
+
+    assert samples_from_dicts(cast("Any", Polars()), frozenset({"q"}), "label") == made

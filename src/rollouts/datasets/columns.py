@@ -60,6 +60,12 @@ def detect_ground_truth(columns: Sequence[str], used: Collection[str], *, source
     )
 
 
+def _records(rows: Any) -> list[Any]:
+    if hasattr(rows, "iloc"):  # pandas, which goes through the names of its columns
+        return list(rows.to_dict("records"))
+    return list(rows.to_dicts() if hasattr(rows, "to_dicts") else rows)
+
+
 def samples_from_dicts(
     rows: Iterable[Mapping[str, Any]],
     placeholders: frozenset[str],
@@ -67,14 +73,14 @@ def samples_from_dicts(
     *,
     source: str = "dataset",
 ) -> list[Sample]:
-    """Rows as dicts -> samples.
+    """Rows as dicts, or a data frame of pandas or polars -> samples.
 
     `placeholders` are the names that the prompt uses; `ground_truth` is the column with the expected answer, detected
     when None (see `detect_ground_truth`). Inputs are all other columns, except `id`: it names the samples when no
     placeholder uses it and its values are unique; else rows are numbered from 1. `source` is what messages call the
     data. Raises DataError when there is no row, a row is no dict, or one lacks the ground truth.
     """
-    table = list(rows)
+    table = _records(rows)
     if not table:
         raise fail(source, "has no rows")
     for number, row in enumerate(table, start=1):
