@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rollouts.testing import MockProvider
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, label_of
 
 Provider = Callable[..., MockProvider]
 
@@ -246,6 +248,23 @@ def test_a_gate_needs_all_rows(cli: Cli, provider: Provider) -> None:
     partial = cli("evaluate", cli.job, "--fail-under", "0.01", "--budget", 10)
     assert (partial.code, "did not fit in the limits" in partial.err + partial.out) == (3, True)
     assert cli("evaluate", cli.job, "--fail-under", "0.01").code == 0
+
+
+def test_repeats_say_how_steady_a_prompt_is(cli: Cli, provider: Provider) -> None:
+    seen: Counter[str] = Counter()
+
+    def unsteady(body: dict[str, Any]) -> str:
+        """Right the first two times, and the third time only on odd tickets."""
+        text = body["messages"][-1]["content"].removeprefix("Ticket: ")
+        seen[text] += 1
+        return label_of(text) if seen[text] < 3 or int(text.split()[2]) % 2 else "no idea"
+
+    provider(reply=unsteady)
+    alone = ("evaluate", cli.job, "--split", "all", "-j", 1)
+    found = cli(*alone, "--repeats", 3, "--json").json
+    assert (found["repeats"], found["unsteady"]) == ([1.0, 1.0, 0.5], 30)
+    assert "by repeat: 1.000, 1.000, 0.500; 30 of 60 rows changed" in cli(*alone, "--repeats", 3).out
+    assert "by repeat" not in cli(*alone).out
 
 
 def test_rows_that_failed_count_against_a_gate(cli: Cli, provider: Provider) -> None:

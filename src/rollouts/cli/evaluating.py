@@ -86,6 +86,8 @@ def report_json(report: EvaluationReport, part: str) -> dict[str, Any]:
             "cached": report.cached,
         },
         "failures": dict(summary.failures),
+        "repeats": list(report.repeats),
+        "unsteady": report.unsteady,
         "notes": list(report.notes),
         "worst": [
             {
@@ -109,6 +111,9 @@ def _show(console: Console, report: EvaluationReport, part: str) -> None:
     console.print(f"Score on {part}: {words.score(interval.mean)} ({ends}) over {interval.n} rows")
     counts = f"{summary.scored} rollouts scored, {summary.failed} failed, {summary.missing} left out"
     console.print(f"{counts}; {report.cached} were known already")
+    if len(report.repeats) > 1:
+        means = ", ".join(map(words.score, report.repeats))
+        console.print(f"by repeat: {means}; {report.unsteady} of {interval.n} rows changed their score")
     for reason, times in summary.failures.items():
         console.print(f"  failed {times} x: {words.short(reason, 200)}", style="red", soft_wrap=True)
     for note in report.notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +35,8 @@ class Row:
 class EvaluationReport:
     """A prompt's score: `interval` holds the mean over rows, with the job's `confidence`. `rows` are the scored ones,
     worst first. `cached` rollouts came from the store and cost nothing. `stop_reason` is None when all rollouts took
-    place. `notes` say what a reader of the score should know."""
+    place. `notes` say what a reader of the score should know. `repeats` has the mean of each repeat (None: no score),
+    and `unsteady` rows had another score in one of them."""
 
     run_id: str
     program: Program
@@ -47,6 +49,8 @@ class EvaluationReport:
     elapsed_s: float
     stop_reason: str | None = None
     notes: tuple[str, ...] = ()
+    repeats: tuple[float | None, ...] = ()
+    unsteady: int = 0
 
 
 def choose_rows(job: Job, part: str, limit: int | None = None) -> list[Sample]:
@@ -101,6 +105,8 @@ async def evaluate_prompt(
         elapsed_s=study.elapsed,
         stop_reason=study.stop_reason or missing,
         notes=study.evaluator.answers.notes(),
+        repeats=tuple(summarise(one for one in evaluations if one.repeat == n).mean for n in range(repeats)),
+        unsteady=_unsteady(evaluations),
     )
     await study.close("stopped" if study.stopping else "done", _stored(report))
     return report
@@ -118,6 +124,12 @@ def _stored(report: EvaluationReport) -> dict[str, Any]:
         "notes": list(report.notes),
         "stop_reason": report.stop_reason,
     }
+
+
+def _unsteady(evaluations: Sequence[Evaluation]) -> int:
+    """How many rows had more than one score."""
+    pairs = {(evaluation.sample_id, evaluation.value) for evaluation in evaluations if evaluation.value is not None}
+    return sum(count > 1 for count in Counter(sample for sample, _ in pairs).values())
 
 
 def _rows(samples: Sequence[Sample], evaluations: Sequence[Evaluation]) -> tuple[Row, ...]:
