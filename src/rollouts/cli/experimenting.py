@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from rollouts.cli import failures, reports, words
-from rollouts.cli.interrupts import Interrupts
 from rollouts.experiments.sweep import compare as comparing
 from rollouts.experiments.sweep.cells import grid
 from rollouts.experiments.sweep.config import Experiment, load_experiment, to_toml
 from rollouts.experiments.sweep.records import RunRecord, load_settings
 from rollouts.experiments.sweep.run import Runner, Sweep
 from rollouts.experiments.sweep.subject import Subject
+from rollouts.prompt_optimization.interrupts import Interrupts
 from rollouts.stats import Interval
 from rollouts.stats.methods import Test, Unit
 
@@ -106,7 +106,7 @@ async def _watched(console: Console, runner: Runner) -> tuple[Sweep, int | None]
             told = [f"{study.run_id} ({study.phase}, best {words.score(study.best_score)})" for study in runner.studies]
             console.print(f"running: {', '.join(told)}", style="dim", soft_wrap=True)
 
-    interrupts = Interrupts(runner.stop, lambda: None)
+    interrupts = Interrupts(runner.stop, keep=runner.flush)
     heart = asyncio.create_task(beat())
     try:
         with interrupts.installed():

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from rollouts.cli import words
 from rollouts.prompt_optimization import Study
+from rollouts.prompt_optimization.interrupts import GRACE_S
 
 _REFRESH_S = 0.15
 _HEARTBEAT_S = 15.0
@@ -58,7 +59,10 @@ class Progress:
         elif kind == "proposal_lost":
             self.note = f"{data['lost']} of {data['asked']} proposals failed: {data['reason']}"
         elif kind == "stopping":
-            self.say("stopping: the calls in flight end, then the best so far is kept; again Ctrl-C to end at once")
+            self.say(
+                f"stopping: what is in flight may take {GRACE_S:g} s more, then the best so far is kept; again Ctrl-C "
+                "to end at once"
+            )
         if self._live is None:
             with suppress(OSError):
                 self._line(kind, data)

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from rollouts.cli.interrupts import Interrupts
 from rollouts.cli.progress import Progress
 from rollouts.errors import ConfigError
 from rollouts.experiments.job import DEFAULT_STORE, Job, prepare
 from rollouts.experiments.loading import LoadedConfig
 from rollouts.prompt_optimization import StudyOptions
+from rollouts.prompt_optimization.interrupts import GRACE_S, INTERRUPTED, Interrupts
 
 T = TypeVar("T")
 
@@ -89,9 +89,13 @@ def watched(console: Console, options: StudyOptions, work: Callable[[StudyOption
 
         def stop() -> None:
             if progress.study is not None:
-                progress.study.stop("interrupted")
+                progress.study.stop(INTERRUPTED, grace_s=GRACE_S)
 
-        interrupts = Interrupts(stop, progress.restore)
+        def keep() -> None:
+            if progress.study is not None:
+                progress.study.store.flush()
+
+        interrupts = Interrupts(stop, progress.restore, keep)
         seen = replace(options, on_start=progress.attach, listeners=(*options.listeners, progress.listen))
         with interrupts.installed():
             try:

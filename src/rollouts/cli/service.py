@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rollouts.cli import words
-from rollouts.cli.interrupts import Interrupts
+from rollouts.prompt_optimization.interrupts import Interrupts
 from rollouts.service import ServiceSettings, create_app, load_settings
 from rollouts.service.server import bind, serving
 
@@ -34,7 +34,7 @@ async def _serve(settings: ServiceSettings) -> int:
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         app = create_app(settings.model_copy(update={"port": port}))
         ended = asyncio.Event()
-        with Interrupts(ended.set, lambda: None).installed():
+        with Interrupts(ended.set).installed():
             async with serving(app, listener):
                 console.print(f"rollouts at {url} (routes: {url}/docs); Ctrl-C ends it", soft_wrap=True)
                 if not await asyncio.to_thread(app.state.keys.all):

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,8 +77,8 @@ class Evaluator:
 
     `store` None means that nothing is looked up or recorded. `paid` is what earlier processes of the run paid for.
     A rollout that an outage kept from any answer failed, and is not charged as a rollout. After `stop`, cells that have
-    not started are returned as missing; those in flight end normally. When the time of
-    `clock` is used up, both are missing. Close it with `close`.
+    not started are returned as missing; those in flight end normally, or are cut after a grace and missing, too. When
+    the time of `clock` is used up, both are missing. Close it with `close`.
     """
 
     def __init__(  # noqa: PLR0913 - one argument per part of a run, all named
@@ -104,14 +103,22 @@ class Evaluator:
         self._clock = clock
         self._scoring = None if isinstance(task.score_fn, BuiltIn) else Scoring(task.score_fn)
         self._running: dict[str, asyncio.Future[Evaluation]] = {}
+        self._in_flight: set[asyncio.Timeout] = set()
         self._wanted: Counter[str] = Counter()
         self._stored: set[str] = set()
         self._stopped: str | None = None
         self._broken: BaseException | None = None
 
-    def stop(self, reason: str) -> None:
-        """Lets no further rollout start."""
+    def stop(self, reason: str, grace_s: float | None = None) -> None:
+        """Lets no further rollout start; those in flight are cut after `grace_s` seconds, if that is given."""
         self._stopped = reason
+        if grace_s is None:
+            return
+        until = asyncio.get_running_loop().time() + grace_s
+        for scope in self._in_flight:
+            when = scope.when()
+            if not scope.expired() and (when is None or until < when):
+                scope.reschedule(until)
 
     def close(self) -> None:
         """Frees what the calls of the metric hold."""
@@ -251,9 +258,11 @@ class Evaluator:
         except BudgetExhausted as error:
             return _missing(key, cell, str(error))
         used = _ONE_ROLLOUT
+        # Program and metric can wait for what the budget of calls knows nothing of.
+        scope = asyncio.timeout(left)
+        self._in_flight.add(scope)
         try:
-            # Program and metric can wait for what the budget of calls knows nothing of.
-            async with nullcontext() if left is None else asyncio.timeout(left):
+            async with scope:
                 evaluation = await evaluate_sample(
                     cell.program,
                     cell.sample,
@@ -272,14 +281,20 @@ class Evaluator:
             ):
                 used = Spend()  # nothing came of it, and nothing was paid for it
         except TimeoutError:
-            assert self._clock is not None
-            evaluation, used = _missing(key, cell, str(self._clock.used_up())), Spend()
+            evaluation, used = _missing(key, cell, self._why_cut()), Spend()
         finally:
+            self._in_flight.discard(scope)
             ledger.settle(reservation, used)
         if not is_missing(evaluation):
             self._record(evaluation, cell.sample, phase, used)
             self.failure_limit.count(evaluation.failure)
         return evaluation
+
+    def _why_cut(self) -> str:
+        if self._stopped is not None:
+            return self._stopped
+        assert self._clock is not None
+        return str(self._clock.used_up())
 
     def _record(self, evaluation: Evaluation, sample: Sample, phase: str, used: Spend) -> None:
         progress = self.progress

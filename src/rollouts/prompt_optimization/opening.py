@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from rollouts.llm.client import Client, Provider
 from rollouts.llm.connect import CallContext, provider_for, wrap
 from rollouts.llm.keys import located
 from rollouts.llm.pricing import price_of
+from rollouts.prompt_optimization.interrupts import GRACE_S, INTERRUPTED, RUNS, check_main_thread
 from rollouts.prompt_optimization.study import DEFAULT_SLOTS, Study, StudyOptions, authorised_json
 from rollouts.prompt_optimization.types import OptimizationResult
 from rollouts.store import open_store
@@ -35,6 +36,8 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
     `others` are endpoints used beside the task's own (proposer, judge). Raises ConfigError (no key, unknown price under
     a money cap, unknown provider), RunLocked, RunNotFound or StoreError before anything is spent.
     """
+    if options.stop_on_interrupt:
+        check_main_thread()
     store = options.store if options.store is not None else open_store(None)
     run = _start_run(store, options)
     try:
@@ -89,21 +92,21 @@ def open_study(task: Task, others: Sequence[Endpoint], options: StudyOptions) ->
             accounts=accounts,
         )
         study.settled = run.summary if run.status == "done" else None
+        study.remarks += _unpriced([endpoint for endpoint in endpoints if endpoint.name not in options.providers])
+        modules = {name: _budget_json(budget) for name, budget in options.module_budgets.items()}
+        study.emit(
+            "resumed" if options.resume else "started",
+            method=options.method,
+            budget=_budget_json(options.budget),
+            **({"module_budgets": modules} if modules else {}),
+        )
+        if options.on_start is not None:
+            options.on_start(study)
     except BaseException as error:
         ended = {"status": "failed", "summary": {"error": str(error)}} if run.status != "done" else {"status": "done"}
         store.update_run(run.id, **ended)
         store.unlock_run(run.id)
         raise
-    study.remarks += _unpriced([endpoint for endpoint in endpoints if endpoint.name not in options.providers])
-    modules = {name: _budget_json(budget) for name, budget in options.module_budgets.items()}
-    study.emit(
-        "resumed" if options.resume else "started",
-        method=options.method,
-        budget=_budget_json(options.budget),
-        **({"module_budgets": modules} if modules else {}),
-    )
-    if options.on_start is not None:
-        options.on_start(study)
     return study
 
 
@@ -112,7 +115,8 @@ async def running(task: Task, others: Sequence[Endpoint], options: StudyOptions)
     """A study for one operation, closed with the status that tells how it ended; raises what `open_study` raises."""
     study = open_study(task, others, options)
     try:
-        yield study
+        with _interruptible(study):
+            yield study
     except BaseException as error:
         await study.close_after(error)
         raise
@@ -122,7 +126,8 @@ async def running(task: Task, others: Sequence[Endpoint], options: StudyOptions)
 async def closing(study: Study, work: Coroutine[Any, Any, OptimizationResult]) -> OptimizationResult:
     """The result of an optimizer's `work` on `study`, which is closed however it ends."""
     try:
-        result = await work
+        with _interruptible(study):
+            result = await work
     except BaseException as error:
         await study.close_after(error)
         raise
@@ -132,6 +137,11 @@ async def closing(study: Study, work: Coroutine[Any, Any, OptimizationResult]) -
     ended = "stopped" if (study.stopping or study.replayed) and before is None else "done"
     await study.close(ended, before if study.kept else summary)
     return result
+
+
+def _interruptible(study: Study) -> AbstractContextManager[None]:
+    wanted = study.options.stop_on_interrupt
+    return RUNS.around(lambda: study.stop(INTERRUPTED, grace_s=GRACE_S)) if wanted else nullcontext()
 
 
 def _weight(summary: Mapping[str, Any]) -> tuple[bool, int]:

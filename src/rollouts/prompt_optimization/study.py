@@ -7,9 +7,12 @@ ledger, clients and the clock stay behind it.
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from traceback import format_exception
 from typing import Any, TypeVar
 
 from rollouts.budget import Budget, Constraints, ModuleAccount, Spend
@@ -27,10 +30,13 @@ from rollouts.prompt_optimization.proposers.lost import Lost, Proposals, short
 from rollouts.prompt_optimization.usual import usual_rollout
 from rollouts.store.base import EventRow, Store, events_of
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Listener = Callable[[str, Mapping[str, Any]], None]
 DEFAULT_SLOTS = 16
 _CHECK_MARGIN = 1.1
+_LOGIN = re.compile(r"//[^/@\s]+@")
 _DRAWN = 3
 """A program's own mean cost counts as much as the mean of all when it has run on so many rows."""
 
@@ -45,7 +51,9 @@ class StudyOptions:
     providers by `Endpoint.name`, used instead of making one (tests, own transports). executor: makes, from the slots,
     what runs the rollouts. config: stored with the run; must hold no secret. module_budgets: what single modules of the
     program may take, beside the whole (not for MIPRO and GEPA); their `max_seconds` is model time. notes: what the
-    result should say of the data.
+    result should say of the data. stop_on_interrupt: the first Ctrl-C ends the run well, as `Study.stop` does with 30
+    seconds of grace, and the result is returned; a second one is Python's own. For runs in the main thread: elsewhere
+    it is a ConfigError.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -66,6 +74,7 @@ class StudyOptions:
     executor: Callable[[int], Executor] = LocalExecutor
     on_start: Callable[[Study], None] | None = None
     notes: tuple[str, ...] = ()
+    stop_on_interrupt: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in (("budget", Budget), ("constraints", Constraints)):
@@ -111,6 +120,7 @@ class Study:
         self.search_ended: str | None = None
         self.remarks = list(options.notes)
         self.proposals = Proposals()
+        self._listeners = list(options.listeners)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._proposing: set[asyncio.Task[Response]] = set()
 
@@ -129,11 +139,14 @@ class Study:
         """True when no further work may start."""
         return self.stop_reason is not None
 
-    def stop(self, reason: str) -> None:
-        """Ends the run soon: what is in flight ends, nothing new starts, the best so far is returned."""
+    def stop(self, reason: str, *, grace_s: float | None = None) -> None:
+        """Ends the run soon: what is in flight ends, nothing new starts, the best so far is returned.
+
+        Rollouts that have not ended after `grace_s` seconds are cut: they are missing, not failed. None waits for all.
+        """
+        self.evaluator.stop(self.stop_reason or reason, grace_s)
         if self.stop_reason is None:
             self.stop_reason = reason
-            self.evaluator.stop(reason)
             self.context.run_clock.stop()
             for call in self._proposing:
                 call.cancel()
@@ -301,12 +314,22 @@ class Study:
         return max(0, self.ledger.committed.rollouts - self.ledger.spent.rollouts)
 
     def emit(self, kind: str, **data: Any) -> None:
-        """Records an event and tells the listeners."""
+        """Records an event and tells the listeners. One that raises is not told the rest: the run goes on."""
         self._seq += 1
         event = EventRow(run_id=self.run_id, seq=self._seq, kind=kind, data=data, created_at=time.time())
         self.store.record(event)
-        for listener in self.options.listeners:
-            listener(kind, data)
+        for listener in tuple(self._listeners):
+            try:
+                listener(kind, data)
+            except Exception as error:  # noqa: BLE001 - a tracker that is away must not end what was paid for
+                self._leave_out(listener, error)
+
+    def _leave_out(self, listener: Listener, error: Exception) -> None:
+        if listener in self._listeners:  # it may have failed in an event that another listener caused
+            self._listeners.remove(listener)
+        note = _LOGIN.sub("//", f"a listener failed and was not told the rest: {type(error).__name__}: {error}")
+        self.remarks.append(note)
+        log.warning("%s\n%s", note, _LOGIN.sub("//", "".join(format_exception(error))))
 
     def enter(self, phase: str, **data: Any) -> None:
         """A new phase begins."""

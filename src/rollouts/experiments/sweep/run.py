@@ -27,9 +27,10 @@ from rollouts.experiments.sweep.records import (
     read_events,
     save_record,
 )
-from rollouts.experiments.sweep.single import INTERRUPTED, RunLabels, run_single, spent_on
+from rollouts.experiments.sweep.single import RunLabels, run_single, spent_on
 from rollouts.experiments.sweep.subject import Subject
 from rollouts.prompt_optimization import Study
+from rollouts.prompt_optimization.interrupts import GRACE_S, INTERRUPTED
 from rollouts.prompt_optimization.saving import write_json
 from rollouts.store import open_store
 from rollouts.store.locks import FileLocks
@@ -81,7 +82,12 @@ class Runner:
         """No further run starts; those under way stop where they are, and can be continued."""
         self._stopped = True
         for study in self.studies:
-            study.stop(INTERRUPTED)
+            study.stop(INTERRUPTED, grace_s=GRACE_S)
+
+    def flush(self) -> None:
+        """Writes what waits to be stored of the runs under way."""
+        for study in tuple(self.studies):
+            study.store.flush()
 
     async def run(self) -> Sweep:
         """All runs that are not done yet. A run that fails is recorded with its error, and the others go on.
@@ -219,7 +225,7 @@ class Runner:
         studies.append(study)
         self.studies.append(study)
         if self._stopped:
-            study.stop(INTERRUPTED)
+            study.stop(INTERRUPTED, grace_s=GRACE_S)
 
     def _listen(self, run: str, studies: list[Study], kind: str, data: Mapping[str, Any]) -> None:
         self._log.write(run, kind, data, studies[0].ledger.spent if studies else None)

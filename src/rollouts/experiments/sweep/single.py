@@ -22,10 +22,9 @@ from rollouts.experiments.sweep.records import (
     rollout_costs,
 )
 from rollouts.prompt_optimization import OptimizationResult, StudyOptions
+from rollouts.prompt_optimization.interrupts import INTERRUPTED
 from rollouts.stats import Interval, Verdict
 from rollouts.store import Store
-
-INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,8 @@ from rollouts.store import EventRow, Store
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 1000
+_END_S = 30.0
+"""So long a job that was cancelled may take to put together its result, once its rollouts have ended."""
 
 
 @dataclass(slots=True)
@@ -169,8 +171,8 @@ class Engine:
         if active.study is None or paused:
             self._end_soon(active, asyncio.sleep(0))  # a task that has not begun would never end what it stands for
         else:
-            active.study.stop("cancelled")
-            self._end_soon(active, asyncio.wait([active.task]))
+            active.study.stop("cancelled", grace_s=self._settings.grace_s)
+            self._end_soon(active, asyncio.wait([active.task]), more_s=_END_S)
 
     def over(self, job_id: str) -> bool:
         """Whether nothing more will happen to the job by itself."""
@@ -311,12 +313,12 @@ class Engine:
         if active.study is not None:
             await active.study.quiet()
 
-    def _end_soon(self, active: Active, at_rest: Awaitable[object]) -> None:
-        """Ends the job's task when it is at rest, at the latest after the grace."""
+    def _end_soon(self, active: Active, at_rest: Awaitable[object], more_s: float = 0.0) -> None:
+        """Ends the job's task when it is at rest, at the latest after the grace and `more_s`."""
 
         async def end() -> None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.grace_s):
+                async with asyncio.timeout(self._settings.grace_s + more_s):
                     await at_rest
             active.task.cancel()
 
