@@ -116,6 +116,29 @@ def test_second_signal_ends_at_once(cli: Cli, provider: Provider, start: Start) 
     assert time.monotonic() - began < 5
 
 
+def test_second_signal_ends_a_metric_that_never_returns(cli: Cli, provider: Provider, start: Start) -> None:
+    """It holds the event loop up, where no handler of the loop would ever be called."""
+    (cli.folder / "stuck.py").write_text(
+        "import pathlib, time\n"
+        "def stuck(trajectory, sample):\n"
+        "    pathlib.Path('begun').touch()\n"
+        "    while True:\n"
+        "        time.sleep(1)\n"
+    )
+    mock = provider()
+    process = start("optimize", "job.toml", "--set", 'score.metric="stuck:stuck"', "-j", 1)
+    wait_for(mock, 1)
+    end = time.monotonic() + 30
+    while not (cli.folder / "begun").is_file():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert ended(process)[0] == 130
+
+
 def test_ctrl_c_while_modules_load(monkeypatch: pytest.MonkeyPatch) -> None:
     class Loading(ModuleType):
         def __getattr__(self, name: str) -> None:

@@ -278,6 +278,23 @@ async def test_quick_and_async_and_built_in_metrics_stay_in_the_event_loop(monke
     assert not started
 
 
+async def test_what_has_not_ended_within_the_grace_of_a_stop_is_missing() -> None:
+    async def metric(trajectory: Any, sample: Sample) -> float:
+        await asyncio.sleep(0 if int(sample.id) < 2 else 60)
+        return 1.0
+
+    ev = evaluator(score_fn=metric, slots=4)
+    running = asyncio.create_task(ev.evaluate(cells(9)))
+    while ev.progress.done < 2 or len(ev._in_flight) < 4:
+        await asyncio.sleep(0.001)
+    ev.stop("interrupted", grace_s=0.05)
+    out = await asyncio.wait_for(running, 10)
+    assert kinds(out) == {"ok": 2, "budget:BudgetExhausted": 7}
+    assert {one.failure.message for one in out if one.failure is not None} == {"interrupted"}
+    assert (ev.ledger.spent.rollouts, ev.progress.failed) == (2, 0)
+    assert ev.ledger.committed == ev.ledger.spent
+
+
 async def test_a_metric_that_hangs_in_its_thread_is_bounded_by_the_time_limit() -> None:
     gate = threading.Event()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from statistics import mean
@@ -12,6 +15,7 @@ import pytest
 
 from rollouts.budget import Budget
 from rollouts.dtypes import Endpoint, Price, Sample, Trajectory
+from rollouts.errors import ConfigError
 from rollouts.evaluation import Task
 from rollouts.evaluation.metrics import exact_match
 from rollouts.prompt_optimization import (
@@ -137,3 +141,44 @@ async def test_a_race_that_knows_enough_saves_the_race_of_its_leaders() -> None:
     assert "target" in result.stop_reason
     assert "validate" not in result.spend_by_phase
     assert result.spend.rollouts < plan["total"] - plan["finals"]
+
+
+async def test_a_listener_that_raises_is_left_out_and_the_run_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+
+    def away(kind: str, data: Any) -> None:
+        told.append(kind)
+        if kind == "trial":
+            raise ConnectionError("no server at http://me:secret@tracker")
+
+    world, other = World(), World()
+    options = world.options().listeners
+    result = await world.run(listeners=(away, *options))
+    assert result.notes == (
+        "a listener failed and was not told the rest: ConnectionError: no server at http://tracker",
+    )
+    assert (told.count("trial"), told[-1]) == (1, "trial")
+    assert len(world.of("trial")) > 1, "the others are told all"
+    assert "secret" not in caplog.text
+    assert "ConnectionError" in caplog.text
+    quiet = await other.run()
+    assert (result.best_template.digest, result.verdict) == (quiet.best_template.digest, quiet.verdict)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+async def test_ctrl_c_returns_the_best_so_far_where_that_is_asked_for() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(kind: str, data: Any) -> None:
+        if kind == "trial" and data["trial"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = await World().run(FULL, listeners=(press,), stop_on_interrupt=True)
+    assert result.stop_reason == "interrupted"
+    assert 2 <= len(result.history) < FULL.num_trials
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_only_the_main_thread_is_told_of_ctrl_c() -> None:
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigError, match="main thread"):
+        pool.submit(World().run_sync, stop_on_interrupt=True).result()
