@@ -110,7 +110,8 @@ def verdict(
     )
     lost = [] if same else sorted(baseline.keys() & set(failed) - candidate.keys())
     if lost:
-        reason += f"; the winner failed on {len(lost)} of the {len(shared) + len(lost)} samples"
+        reason = f"where both were scored, {reason}; the winner failed on {len(lost)} of the "
+        reason += f"{len(shared) + len(lost)} samples"
         if decision == "ship":
             lowest = min(0.0, *before, *after)
             all_before = np.append(before, [baseline[sample] for sample in lost])
