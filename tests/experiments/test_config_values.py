@@ -210,6 +210,30 @@ def test_messages_in_their_order() -> None:
     assert template.few_shot_examples == (FewShotExample("Q: hi", "greeting"), FewShotExample("i", "o"))
 
 
+EARLIER = [
+    {"role": "system", "content": "Route it."},
+    {"role": "user", "content": "Here is one: {query}"},
+    {"role": "assistant", "content": "What now?"},
+]
+
+
+@pytest.mark.parametrize("inputs", [{"query": "text"}, None])
+@pytest.mark.parametrize("last", [["Name the route of {query}."], ["Name the route."], []])
+def test_a_demonstration_among_messages_shows_no_row(inputs: Any, last: list[str]) -> None:
+    messages = [*EARLIER, *({"role": "user", "content": text} for text in last)]
+    data = {"path": "a.csv", **({"inputs": inputs} if inputs else {})}
+    with pytest.raises(ConfigError, match=r"messages\[1\] is part of a demonstration.*\{query\}.*last user message"):
+        parse_config(base(initial_prompt={"messages": messages}, dataset=data))
+
+
+def test_other_braces_of_a_demonstration_are_its_own() -> None:
+    said = {"role": "assistant", "content": r'{"route": "{query_id}"}'}
+    asked = {"role": "user", "content": r"What is \{query} in {name}?"}
+    prompt = {"messages": [asked, said, {"role": "user", "content": "Q: {query}"}]}
+    template = to_template(parse_config(base(initial_prompt=prompt)).config)
+    assert template.few_shot_examples == (FewShotExample("What is {query} in {name}?", said["content"]),)
+
+
 def test_a_user_message_is_made_from_the_inputs() -> None:
     one = job(initial_prompt={"system": "S"})
     assert to_template(one).user_template == "{query}"

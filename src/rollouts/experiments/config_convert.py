@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from rollouts.budget import Budget, Constraints
 from rollouts.datasets import DatasetSpec, is_file_path
-from rollouts.dtypes import Endpoint, FewShotExample, Price, PromptTemplate, Sampling, placeholders
+from rollouts.dtypes import Endpoint, FewShotExample, Price, PromptTemplate, Sampling, placeholders, unescaped
 from rollouts.errors import ConfigError, TemplateError
 from rollouts.experiments.config import JobConfig
 from rollouts.experiments.config_compat import OTHER_NAMES
@@ -153,13 +153,13 @@ def to_template(job: JobConfig, *, user_template: str = "") -> PromptTemplate:
     """The starting prompt; `user_template` is its user message where the job has none.
 
     Raises TemplateError when it has no user message and the data set's inputs, from which one is made, are not named,
-    or when its messages have no order that a prompt can have.
+    when its messages have no order that a prompt can have, or when a demonstration among them shows a row.
     """
     prompt = job.initial_prompt
     demos = [FewShotExample(demo.input, demo.output) for demo in prompt.few_shot_examples]
     system, user = prompt.system or "", prompt.user
     if prompt.messages is not None:
-        system, user, shown = _from_messages(prompt.messages)
+        system, user, shown = _from_messages(prompt.messages, _inputs(job))
         demos = shown + demos
     return PromptTemplate(
         system=system, user_template=user or user_template or _user_of(job, system), few_shot_examples=tuple(demos)
@@ -167,8 +167,7 @@ def to_template(job: JobConfig, *, user_template: str = "") -> PromptTemplate:
 
 
 def _user_of(job: JobConfig, system: str) -> str:
-    inputs = list(job.dataset.inputs or ()) if job.dataset is not None else []
-    open_inputs = [name for name in inputs if name not in placeholders(system)]
+    open_inputs = [name for name in _inputs(job) if name not in placeholders(system)]
     if not open_inputs:
         raise TemplateError(
             'no user message: set initial_prompt.user, for example "Query: {query}", or name the columns that fill it '
@@ -179,22 +178,50 @@ def _user_of(job: JobConfig, system: str) -> str:
     return "\n".join(f"{name}: {{{name}}}" for name in open_inputs)
 
 
-def _from_messages(messages: Sequence[MessageTable]) -> tuple[str, str | None, list[FewShotExample]]:
+def _inputs(job: JobConfig) -> list[str]:
+    return list(job.dataset.inputs or ()) if job.dataset is not None else []
+
+
+def _from_messages(
+    messages: Sequence[MessageTable], inputs: Sequence[str]
+) -> tuple[str, str | None, list[FewShotExample]]:
     """(system, user template, demonstrations) of a list of messages."""
     places = [(n if m.order is None else m.order, n, m) for n, m in enumerate(messages)]
-    ordered = [message for *_, message in sorted(places, key=lambda place: place[:2])]
-    system = "\n\n".join(message.content for message in ordered if message.role == "system")
+    ordered = [(number, message) for _, number, message in sorted(places, key=lambda place: place[:2])]
+    system = "\n\n".join(message.content for _, message in ordered if message.role == "system")
     demos: list[FewShotExample] = []
-    waiting: list[str] = []
-    for message in ordered:
+    shown: list[tuple[int, str]] = []
+    waiting: list[tuple[int, str]] = []
+    for number, message in ordered:
         if message.role == "user":
-            waiting.append(message.content)
+            waiting.append((number, message.content))
         elif message.role == "assistant":
             if not waiting:
                 raise TemplateError("an assistant message must follow the user message that it answers")
-            demos.append(FewShotExample("\n\n".join(waiting), message.content))
+            demos.append(FewShotExample(unescaped(_joined(waiting)), unescaped(message.content)))
+            shown += [*waiting, (number, message.content)]
             waiting = []
-    return system, "\n\n".join(waiting) or None, demos
+    user = _joined(waiting)
+    _check_demonstrations(shown, placeholders(system) | placeholders(user) | set(inputs))
+    return system, user or None, demos
+
+
+def _joined(numbered: Sequence[tuple[int, str]]) -> str:
+    return "\n\n".join(text for _, text in numbered)
+
+
+def _check_demonstrations(shown: Sequence[tuple[int, str]], names: Collection[str]) -> None:
+    """Raises TemplateError where a message of a demonstration has a placeholder of these names; of any, if there are
+    none."""
+    for number, text in shown:
+        found = [name for name in sorted(placeholders(text)) if name in names or not names]
+        if found:
+            raise TemplateError(
+                f"messages[{number}] is part of a demonstration (a user message and the assistant message that answers "
+                f"it), which is sent as it stands: nothing fills its {{{found[0]}}}. Put placeholders into the last "
+                f"user message or the system message; or write \\{{{found[0]}}} (in TOML, between single quotes) if it "
+                "is meant as it stands"
+            )
 
 
 def to_score(job: JobConfig, base_dir: Path) -> dict[str, Any]:

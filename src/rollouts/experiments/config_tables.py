@@ -107,7 +107,9 @@ class MessageTable(Table):
 
     no_effect = compat.INITIAL_PROMPT
     role: Literal["system", "user", "assistant"] = setting(..., "Who speaks.")
-    content: str = setting(..., "The text, with placeholders.", aliases=("pattern",))
+    content: str = setting(
+        ..., "The text; placeholders in system messages and the last user message.", aliases=("pattern",)
+    )
     order: int | None = setting(None, "Position among the messages.", shown="as written")
 
 
@@ -125,7 +127,7 @@ class InitialPromptTable(Table):
     messages: Annotated[tuple[MessageTable, ...], Strict(False)] | None = setting(
         None,
         "The prompt as messages, instead of `system` and `user`. A user message followed by an assistant message is a "
-        "demonstration.",
+        "demonstration, which has no placeholders; what shows the row is the last user message.",
         aliases=("sections",),
         min_length=1,
     )
