@@ -30,7 +30,7 @@ from rollouts.errors import ConfigError
 from rollouts.evaluation.metrics import exact_match
 from rollouts.integrations.exports import FORMATS, export_prompt
 from rollouts.llm.anthropic_wire import body_of
-from rollouts.prompt_optimization.demos import example_of
+from rollouts.prompt_optimization.demos import example_of, reformatted
 from rollouts.testing import SimulatedLLM
 from tests.integrations import readers
 from tests.integrations.readers import READERS, read
@@ -221,6 +221,16 @@ def test_what_a_form_cannot_say_is_refused(form: str, template: PromptTemplate, 
 def test_an_unknown_form_names_the_nearest(typed: str, near: str) -> None:
     with pytest.raises(ConfigError, match=f"Did you mean {near}"):
         export_prompt(TOOLS, typed)
+
+
+def test_values_that_are_no_text_stand_in_exports_as_they_are_sent() -> None:
+    template = PromptTemplate("", "Q: {name}")
+    row = Sample(inputs={"name": {"vip": True}}, ground_truth={"a": None})
+    template = replace(template, few_shot_examples=(example_of(template, row),))
+    found = json.loads(export_prompt(template, "openai"))
+    assert found["example"]["messages"][-1]["content"] == found["messages"][0]["content"] == 'Q: {"vip": true}'
+    saved = PromptTemplate.from_json(json.dumps(template.to_json()))
+    assert reformatted(saved.few_shot_examples, "{name}")[0].input == '{"vip": true}'
 
 
 def test_examples_are_filled_from_a_demonstration() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.dtypes import FewShotExample, PromptTemplate, Sample
+from rollouts.evaluation.metrics import exact_match, json_schema
 from rollouts.prompt_optimization.demos import (
     DemoLimits,
     DemoSet,
@@ -21,6 +22,7 @@ from rollouts.prompt_optimization.demos import (
     example_of,
     nearest,
     varied,
+    with_one_answer,
 )
 
 TEMPLATE = PromptTemplate("Sort it.", "Text: {text}")
@@ -141,6 +143,20 @@ def test_an_example_is_the_formatted_message_and_the_truth_or_the_output() -> No
     (row,) = rows(1)
     assert example_of(TEMPLATE, row) == FewShotExample("Text: money back please 0", "a")
     assert example_of(TEMPLATE, row, "said").output == "said"
+
+
+def test_what_is_no_text_is_shown_as_json() -> None:
+    row = Sample(inputs={"text": {"vip": True}}, ground_truth={"team": "billing", "urgent": False})
+    assert example_of(TEMPLATE, row) == FewShotExample('Text: {"vip": true}', '{"team": "billing", "urgent": false}')
+
+
+def test_of_several_accepted_answers_the_first_is_shown_where_the_metric_accepts_any() -> None:
+    truths = ["bugs", ["billing", "Billing dept"], [["a", "b"]], [], None, {"a": 1}]
+    samples = [Sample(inputs={"text": "x"}, ground_truth=truth) for truth in truths]
+    shown = [sample.ground_truth for sample in with_one_answer(samples, exact_match())]
+    assert shown == ["bugs", "billing", ["a", "b"], [], None, {"a": 1}]
+    for whole in (json_schema({"type": "array"}), lambda trajectory, sample: 1.0):
+        assert with_one_answer(samples, whole) == samples
 
 
 def test_a_varied_set_keeps_the_order_of_its_answers_and_half_of_its_examples() -> None:

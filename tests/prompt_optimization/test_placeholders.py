@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollouts.dtypes import PromptTemplate, fill, pieces, placeholders, render, unescaped
+from rollouts.dtypes import PromptTemplate, fill, pieces, placeholders, render, unescaped, value_text
 from rollouts.errors import TemplateError
 
 VALUES = {"x": "1", "y": "{x}"}
@@ -37,6 +39,37 @@ def test_pieces_placeholders_and_plain_text_agree(text: str) -> None:
         assert fill(text, {}) == unescaped(text) == cut[0][0]
     if "\\" not in text:
         assert unescaped(text) == text
+
+
+class Place:
+    def __str__(self) -> str:
+        return "hall"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("as {it} is\n", "as {it} is\n"),
+        (7, "7"),
+        (5.0, "5.0"),
+        (1e-7, "1e-07"),
+        (True, "true"),
+        (None, "null"),
+        ({"team": "bücher", "a": None, "urgent": [True, 1.5]}, '{"team": "bücher", "a": null, "urgent": [true, 1.5]}'),
+        (("a", 1), '["a", 1]'),
+        (Decimal("1.50"), "1.50"),
+        (Place(), "hall"),
+        ([Place()], '["hall"]'),
+        ({(1, 2): "x"}, "{(1, 2): 'x'}"),
+    ],
+)
+def test_values_are_shown_as_text_or_as_json(value: object, text: str) -> None:
+    assert value_text(value) == fill("{x}", {"x": value}) == text
+
+
+@given(st.text() | st.integers() | st.floats())
+def test_texts_and_numbers_are_shown_as_python_writes_them(value: object) -> None:
+    assert value_text(value) == str(value)
 
 
 def test_an_unknown_placeholder_is_named() -> None:

@@ -13,6 +13,7 @@ from rollouts.datasets import describe
 from rollouts.dtypes import Endpoint, FewShotExample, PromptTemplate, Request, Response, Sample, Sampling
 from rollouts.errors import BudgetExhausted, ProviderError, ProviderUnavailable
 from rollouts.prompt_optimization.proposers import (
+    Copies,
     InstructionGuard,
     LLMProposer,
     Proposal,
@@ -21,6 +22,7 @@ from rollouts.prompt_optimization.proposers import (
     Tried,
     propose,
 )
+from rollouts.prompt_optimization.proposers.copies import squeeze
 from rollouts.prompt_optimization.proposers.writing import extract_instruction
 from rollouts.testing import FakeClock, ScriptedLLM
 
@@ -61,12 +63,12 @@ def context(
         ("", "empty"),
         ("  \n", "empty"),
         ("{company} " + "word " * 40, "more than the limit of 30"),
-        (f"For {{company}}: {LONG.upper()}!", "copies a whole training example"),
+        (f"For {{company}}: {LONG.upper()}!", "copies a training example"),
         ("classify for {company}.  Never\napologise.", "same as an earlier"),
     ],
 )
 def test_the_guard(text: str, reason: str | None) -> None:
-    said = guard(inputs=[LONG, "short"])(text)
+    said = guard(copies=Copies([[LONG], ["short"]]))(text)
     assert (said is None) if reason is None else (said is not None and reason in said)
 
 
@@ -83,8 +85,52 @@ def test_what_was_remembered_may_not_come_again() -> None:
     assert "earlier" in str(check("new for {COMPANY}".replace("COMPANY", "company")))
 
 
+STORY = (
+    "Last Monday I sent a parcel to my sister in Leeds, and the driver left it with a neighbour whom nobody in the "
+    "street has ever seen; since then your hotline has told me three times that it was delivered, which it was not."
+)
+FRAME = "Read the letter of the customer below with care, then decide which of the four desks has to answer it. Letter:"
+
+
+def copied(text: str, *rows: Sequence[str], known: str = "") -> bool:
+    return Copies(rows).copied(squeeze(text), squeeze(known))
+
+
+@pytest.mark.parametrize(
+    ("quoted", "refused"),
+    [
+        (STORY, True),
+        (STORY.upper().replace(" ", "\n"), True),
+        (STORY[20:141], True),
+        (STORY[:79], False),
+        (" ".join(reversed(STORY.split())), False),
+        (f"{LONG}.", True),
+        (LONG[:-2], False),
+        ("lost card", False),
+    ],
+)
+def test_whole_values_and_long_passages_are_copies_wherever_they_stand(quoted: str, refused: bool) -> None:
+    rows = [[STORY, "lost card"], [f"  {LONG}!"], ["lost card"]]
+    assert copied(f"Route it. For example '{quoted}' goes to bugs.", *rows) == refused
+
+
+def test_what_the_prompt_has_already_is_no_copy() -> None:
+    assert not copied(f"Be kind. {STORY}", [STORY], known=f"Example: {STORY}")
+    assert not copied(STORY[10:150], [STORY], known=STORY[:160])
+
+
+@pytest.mark.parametrize("n", [2, 400])
+def test_what_many_rows_share_is_no_copy(n: int) -> None:
+    rows = [[f"{'x' * (i % 7)} {FRAME} {i} {i * i}", STORY] for i in range(n)]
+    assert not copied(f"Be kind. {FRAME} {STORY}", *rows)
+    assert not copied(f"Be kind. {FRAME} 1 or so. {STORY}", *rows)
+    own = [[f"{FRAME} {' '.join(f'{i}-{k}' for k in range(50))}", STORY] for i in range(n)]
+    assert copied(f"Be kind. {own[1][0]}", *own)
+    assert copied(f"Be kind. {own[1][0][-130:]}", *own)
+
+
 def test_short_inputs_are_no_copies() -> None:
-    assert guard(inputs=["Classify"])("Classify for {company}, please.") is None
+    assert guard(copies=Copies([["Classify"]]))("Classify for {company}, please.") is None
 
 
 async def rules(answers: Sequence[Any], count: int = 20, **settings: Any) -> list[str]:

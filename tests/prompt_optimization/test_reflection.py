@@ -150,6 +150,15 @@ def test_long_texts_are_cut() -> None:
     assert "7500 more characters" in record.said
 
 
+def test_what_is_no_text_is_shown_as_json() -> None:
+    sample = Sample(inputs={"q": {"vip": True}, "tone": None}, ground_truth=["a", "b"], id="s")
+    step = Trace(module="main", values=sample.inputs, steps=(Message("assistant", "x"),))
+    (reached,) = records_of(TEMPLATE, "main", [(sample, evaluation(), [step])])
+    (missed,) = records_of(TEMPLATE, "main", [(sample, evaluation(), [])])
+    assert (reached.given, missed.given) == ('Q: {"vip": true}', 'q: {"vip": true}\ntone: null')
+    assert reached.feedback == 'The right answer is: ["a", "b"]'
+
+
 def test_feedback() -> None:
     assert feedback_of(SAMPLE, evaluation(), "main") == "The right answer is: because"
     assert feedback_of(SAMPLE, evaluation(feedback="so-so"), "main") == "so-so"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rollouts.datasets.spec import text_of
-from rollouts.dtypes import Sample, canonical_json
+from rollouts.dtypes import Sample, canonical_json, value_text
 
 Answers = Literal["labels", "number", "json", "text", "none"]
 
@@ -52,7 +52,7 @@ class DatasetSummary:
 
 def describe(samples: Sequence[Sample]) -> DatasetSummary:
     """Counts and lengths over `samples`; no samples give zeros."""
-    lengths = sorted(sum(len(_as_text(value)) for value in sample.inputs.values()) for sample in samples) or [0]
+    lengths = sorted(sum(len(value_text(value)) for value in sample.inputs.values()) for sample in samples) or [0]
     groups = same_inputs(samples)
     labels = label_counts(samples)
     return DatasetSummary(
@@ -118,10 +118,6 @@ def _normal(value: Any) -> Any:
     if isinstance(value, str):
         return " ".join(unicodedata.normalize("NFKC", value).casefold().split())
     return value
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else str(value)
 
 
 def _answers(samples: Sequence[Sample]) -> Answers:

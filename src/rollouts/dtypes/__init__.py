@@ -47,6 +47,7 @@ from rollouts.dtypes.scoring import (
     Trace,
     Trajectory,
 )
+from rollouts.dtypes.values import value_text
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -96,4 +97,5 @@ __all__ = [
     "render",
     "run_single",
     "unescaped",
+    "value_text",
 ]

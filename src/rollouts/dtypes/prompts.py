@@ -14,6 +14,7 @@ from rollouts.dtypes.digests import digest, digest_of
 from rollouts.dtypes.messages import Message, exchange_problem
 from rollouts.dtypes.saved import SCHEMA_VERSION, opened
 from rollouts.dtypes.scoring import Call, Sample, Trace, Trajectory
+from rollouts.dtypes.values import value_text
 from rollouts.errors import ConfigError, TemplateError
 
 TextPart = Literal["system", "user_template"]
@@ -42,7 +43,8 @@ class FewShotExample:
             raise TemplateError(f"the demonstration for {self.input[:60]!r} cannot be sent: {problem}")
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that are set. Values other than texts, numbers and truth values are written as text."""
+        """The fields that are set. Values other than texts, numbers and truth values are written as a model is shown
+        them."""
         out: dict[str, Any] = {"input": self.input, "output": self.output}
         if self.messages:
             out["messages"] = [message.to_json() for message in self.messages]
@@ -59,7 +61,7 @@ class FewShotExample:
 
 def _plain(value: Any) -> Any:
     finite = not isinstance(value, float) or math.isfinite(value)
-    return value if finite and isinstance(value, str | int | float | None) else str(value)
+    return value if finite and isinstance(value, str | int | float | None) else value_text(value)
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def unescaped(text: str) -> str:
 def fill(text: str, values: Mapping[str, Any]) -> str:
     """`text` with its placeholders replaced; raises TemplateError that names what is missing.
 
-    Values are inserted as they are: braces inside a value are never read as placeholders.
+    Values are inserted as `value_text` writes them: braces inside a value are never read as placeholders.
     """
     if "{" not in text:
         return text
@@ -171,7 +173,7 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
             if name not in values:
                 known = ", ".join(sorted(values)) or "none"
                 raise TemplateError(f"the template uses {{{name}}}, but the sample has no such input (it has: {known})")
-            out.append(str(values[name]))
+            out.append(value_text(values[name]))
     return "".join(out)
 
 

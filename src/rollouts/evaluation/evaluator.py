@@ -24,6 +24,7 @@ from rollouts.dtypes import (
     Trace,
     Trajectory,
     Usage,
+    value_text,
 )
 from rollouts.errors import BudgetExhausted
 from rollouts.evaluation.failures import FailureLimit
@@ -391,6 +392,6 @@ def _told_by_row(trajectory: Trajectory, sample: Sample) -> bool:
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as a template shows them, where they are no JSON already."""
     return {
-        name: value if isinstance(value, str | int | float | bool | None) else str(value)
+        name: value if isinstance(value, str | int | float | bool | None) else value_text(value)
         for name, value in values.items()
     }

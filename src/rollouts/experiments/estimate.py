@@ -8,7 +8,18 @@ from functools import partial
 from typing import Any
 
 from rollouts.budget import Spend
-from rollouts.dtypes import Endpoint, FewShotExample, Price, Program, PromptTemplate, Request, Sample, Usage, render
+from rollouts.dtypes import (
+    Endpoint,
+    FewShotExample,
+    Price,
+    Program,
+    PromptTemplate,
+    Request,
+    Sample,
+    Usage,
+    render,
+    value_text,
+)
 from rollouts.experiments.job import Job
 from rollouts.llm.keys import key_of
 from rollouts.llm.pricing import cost_micros, price_of, require_price
@@ -182,7 +193,7 @@ def _module(job: Job, name: str, phase: str, count: int, demo_share: float) -> P
 def _judgements(job: Job, count: int) -> PhaseEstimate:
     judge, samples = job.others[1], list(job.data.val)
     longest_answer = job.task.endpoint.sampling.max_tokens
-    inputs = ["\n".join(str(value) for value in sample.inputs.values()) for sample in samples]
+    inputs = ["\n".join(value_text(value) for value in sample.inputs.values()) for sample in samples]
     answer = min(longest_answer, _usual_answer(samples))
     prompt = _mean([tokens_of(text) for text in inputs]) + answer + _JUDGE_FRAME
     requests = [_request(template, sample, judge) for template in job.start.modules.values() for sample in samples]
@@ -279,7 +290,7 @@ def _samples(job: Job) -> list[Sample]:
 
 
 def _plain(sample: Sample) -> str:
-    return "\n".join(str(value) for value in sample.inputs.values())
+    return "\n".join(value_text(value) for value in sample.inputs.values())
 
 
 def _demos(job: Job) -> list[FewShotExample]:
@@ -287,7 +298,7 @@ def _demos(job: Job) -> list[FewShotExample]:
     labelled = [sample for sample in job.data.train if sample.ground_truth is not None]
     if len(job.start.modules) == 1:
         return [example_of(job.start.template, sample) for sample in labelled]
-    return [FewShotExample(_plain(sample), str(sample.ground_truth)) for sample in labelled]
+    return [FewShotExample(_plain(sample), value_text(sample.ground_truth)) for sample in labelled]
 
 
 def _longest_text(job: Job) -> int:
@@ -296,7 +307,7 @@ def _longest_text(job: Job) -> int:
 
 
 def _usual_answer(samples: Sequence[Sample]) -> int:
-    answers = [tokens_of(str(sample.ground_truth)) for sample in samples if sample.ground_truth is not None]
+    answers = [tokens_of(value_text(sample.ground_truth)) for sample in samples if sample.ground_truth is not None]
     return round(_mean(answers)) + 2 if answers else 100
 
 

@@ -12,7 +12,7 @@ from rollouts.errors import EvaluationError
 from rollouts.evaluation.summary import scores_by_sample, summarise
 from rollouts.experiments.job import Job
 from rollouts.prompt_optimization import GEPAConfig
-from rollouts.prompt_optimization.demos import DemoLimits, build_demo_sets
+from rollouts.prompt_optimization.demos import DemoLimits, build_demo_sets, with_one_answer
 from rollouts.prompt_optimization.opening import open_study
 from rollouts.prompt_optimization.plan import affordable
 from rollouts.prompt_optimization.proposers import RuleProposer
@@ -129,7 +129,8 @@ def _shown(job: Job, program: Program) -> list[tuple[str, Program]]:
     if config.optimize_demos and len(program.modules) == 1:
         (module,) = program.modules
         limits = DemoLimits(bootstrapped=0, labelled=config.max_labeled_demos, sets=2)
-        for entry in build_demo_sets(program.template, job.data.train, (), limits, seed=config.seed):
+        rows = with_one_answer(job.data.train, job.task.score_fn)
+        for entry in build_demo_sets(program.template, rows, (), limits, seed=config.seed):
             if entry.source not in ("none", "own"):
                 changed = program.template.replace(few_shot_examples=entry.examples)
                 out.append((f"{len(entry.examples)} demonstrations, {entry.source}", _with(program, module, changed)))

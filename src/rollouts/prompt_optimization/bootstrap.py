@@ -17,7 +17,7 @@ from rollouts.dtypes import (
     ScoreFn,
 )
 from rollouts.evaluation import Cell, Task
-from rollouts.prompt_optimization.demos import DemoLimits, DemoSet, build_demo_sets, own_demos
+from rollouts.prompt_optimization.demos import DemoLimits, DemoSet, build_demo_sets, own_demos, with_one_answer
 from rollouts.prompt_optimization.opening import running
 from rollouts.prompt_optimization.splits import chosen_rows
 from rollouts.prompt_optimization.study import Study, StudyOptions
@@ -77,7 +77,7 @@ async def demo_sets_of(
     limits = DemoLimits(
         bootstrapped=settings.max_bootstrapped_demos, labelled=settings.max_labeled_demos, sets=settings.num_demo_sets
     )
-    rows = list(filter(start.filled_by, train))
+    rows = with_one_answer(list(filter(start.filled_by, train)), study.evaluator.task.score_fn)
     sets = {
         name: build_demo_sets(template, rows, shown[name], limits, seed=settings.seed)
         for name, template in start.modules.items()

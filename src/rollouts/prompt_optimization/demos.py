@@ -12,7 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rollouts.dtypes import FewShotExample, PromptTemplate, Sample, fill
+from rollouts.dtypes import FewShotExample, PromptTemplate, Sample, ScoreFn, fill, value_text
+from rollouts.evaluation.metrics import BuiltIn
 
 _MAX_LABELS = 100
 _MAX_POOL = 200
@@ -38,8 +39,20 @@ class DemoLimits:
 
 def example_of(template: PromptTemplate, sample: Sample, output: str | None = None) -> FewShotExample:
     """The sample as a demonstration: its user message, and `output` or else its ground truth."""
-    said = str(sample.ground_truth) if output is None else output
+    said = value_text(sample.ground_truth) if output is None else output
     return FewShotExample(fill(template.user_template, sample.inputs), said, values=sample.inputs)
+
+
+def with_one_answer(samples: Sequence[Sample], score_fn: ScoreFn) -> list[Sample]:
+    """The samples with the answer that a demonstration shows: the first of several accepted ones, where `score_fn`
+    takes a list for that (`BuiltIn.any_of`)."""
+    if not isinstance(score_fn, BuiltIn) or not score_fn.any_of:
+        return list(samples)
+    several = [isinstance(sample.ground_truth, list | tuple) and bool(sample.ground_truth) for sample in samples]
+    return [
+        replace(sample, ground_truth=sample.ground_truth[0]) if more else sample
+        for sample, more in zip(samples, several, strict=True)
+    ]
 
 
 def reformatted(examples: Sequence[FewShotExample], user_template: str) -> tuple[FewShotExample, ...]:
@@ -181,12 +194,12 @@ def _mixed(
 
 def by_label(samples: Sequence[Sample]) -> Mapping[str, list[Sample]]:
     """Samples by ground truth; one group when the answers are not a small set of labels."""
-    counts = Counter(str(sample.ground_truth) for sample in samples)
+    counts = Counter(value_text(sample.ground_truth) for sample in samples)
     if len(counts) > min(_MAX_LABELS, max(1, len(samples) // 2)):
         return {"": list(samples)}
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        groups[str(sample.ground_truth)].append(sample)
+        groups[value_text(sample.ground_truth)].append(sample)
     return dict(sorted(groups.items()))
 
 
@@ -208,7 +221,7 @@ def balanced(
         rng.shuffle(labels)
         out.extend(shuffled[label].pop() for label in labels[: count - len(out)])
     rng.shuffle(out)
-    ends = [i for i, sample in enumerate(out) if str(sample.ground_truth) == last]
+    ends = [i for i, sample in enumerate(out) if value_text(sample.ground_truth) == last]
     return out[ends[-1] + 1 :] + out[: ends[-1] + 1] if ends else out
 
 

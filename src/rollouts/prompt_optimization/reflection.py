@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rollouts.dtypes import Endpoint, Evaluation, Message, PromptTemplate, Sample, Trace, fill
+from rollouts.dtypes import Endpoint, Evaluation, Message, PromptTemplate, Sample, Trace, fill, value_text
 from rollouts.errors import BudgetExhausted, ProviderError
 from rollouts.prompt_optimization.proposers.base import Check, ProposalContext
 from rollouts.prompt_optimization.proposers.writing import (
@@ -123,7 +123,7 @@ def records_of(
                 )
             )
         if not mine:
-            given = "\n".join(f"{name}: {value}" for name, value in sample.inputs.items())
+            given = "\n".join(f"{name}: {value_text(value)}" for name, value in sample.inputs.items())
             out.append(Record(given=_cut(given), said="", score=evaluation.value, feedback=feedback))
     return out
 
@@ -139,7 +139,7 @@ def feedback_of(sample: Sample, evaluation: Evaluation, module: str) -> str:
     if module in score.modules:
         parts.append(f"This step was scored {score.modules[module]:g}.")
     if not parts and sample.ground_truth is not None:
-        parts.append(f"The right answer is: {sample.ground_truth}")
+        parts.append(f"The right answer is: {value_text(sample.ground_truth)}")
     return " ".join(parts)
 
 

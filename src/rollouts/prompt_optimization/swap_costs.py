@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rollouts.budget import Spend
-from rollouts.dtypes import Evaluation
+from rollouts.dtypes import Evaluation, value_text
 from rollouts.prompt_optimization.scheduling.base import RESOURCES
 from rollouts.prompt_optimization.scheduling.trials import Numbers, Trial
 from rollouts.prompt_optimization.study import Study
@@ -93,5 +93,5 @@ def _given(evaluation: Evaluation) -> _Given:
     out: dict[str, list[dict[str, str]]] = {}
     trajectory = evaluation.trajectory
     for trace in () if trajectory is None else trajectory.traces:
-        out.setdefault(trace.module, []).append({name: str(value) for name, value in trace.values.items()})
+        out.setdefault(trace.module, []).append({name: value_text(value) for name, value in trace.values.items()})
     return out

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rollouts.datasets import describe
-from rollouts.dtypes import FewShotExample, Program, PromptTemplate, Sample, TextPart, fill
+from rollouts.dtypes import FewShotExample, Program, PromptTemplate, Sample, TextPart, value_text
 from rollouts.errors import ConfigError
-from rollouts.prompt_optimization.demos import example_of
+from rollouts.prompt_optimization.demos import example_of, with_one_answer
 from rollouts.prompt_optimization.proposers import (
+    Copies,
     InstructionGuard,
     Proposal,
     ProposalContext,
@@ -57,8 +58,12 @@ def targets_of(study: Study, start: Program, train: Sequence[Sample], settings: 
 
     Raises ConfigError for a frozen span that none of them holds.
     """
+    copies = Copies([[value_text(value) for value in sample.inputs.values()] for sample in train])
+    train = with_one_answer(train, study.evaluator.task.score_fn)
     targets = [
-        _target(study, start, name, part, train, settings) for name in start.modules for part in settings.optimize
+        _target(study, start, name, part, train, copies, settings)
+        for name in start.modules
+        for part in settings.optimize
     ]
     texts = [target.context.text for target in targets]
     for span in settings.frozen_spans:
@@ -68,7 +73,13 @@ def targets_of(study: Study, start: Program, train: Sequence[Sample], settings: 
 
 
 def _target(
-    study: Study, start: Program, module: str, part: TextPart, train: Sequence[Sample], settings: TextSettings
+    study: Study,
+    start: Program,
+    module: str,
+    part: TextPart,
+    train: Sequence[Sample],
+    copies: Copies,
+    settings: TextSettings,
 ) -> Target:
     template = start.modules[module]
     alone = all(map(start.filled_by, train))
@@ -78,7 +89,7 @@ def _target(
         frozen_spans=settings.frozen_spans,
         max_tokens=settings.max_instruction_tokens,
         count_tokens=study.count_tokens,
-        inputs=[_input(template if alone else None, sample) for sample in train],
+        copies=copies,
     )
     labelled = [sample for sample in train if sample.ground_truth is not None]
     context = ProposalContext(
@@ -96,14 +107,9 @@ def _target(
     return Target(module=module, part=part, guard=guard, context=context)
 
 
-def _input(template: PromptTemplate | None, sample: Sample) -> str:
-    """The user message; for a program of several modules, whose templates are filled inside, the row's values."""
-    if template is not None:
-        return fill(template.user_template, sample.inputs)
-    return "\n".join(f"{name}: {value}" for name, value in sample.inputs.items())
-
-
 def _example(template: PromptTemplate | None, sample: Sample) -> FewShotExample:
+    """A demonstration; for a program of several modules, whose templates are filled inside, the row's values."""
     if template is not None:
         return example_of(template, sample)
-    return FewShotExample(_input(None, sample), str(sample.ground_truth))
+    given = "\n".join(f"{name}: {value_text(value)}" for name, value in sample.inputs.items())
+    return FewShotExample(given, value_text(sample.ground_truth))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from rollouts.budget import Spend
-from rollouts.dtypes import Program, Request, Sample, render
+from rollouts.dtypes import Program, Request, Sample, render, value_text
 from rollouts.evaluation import Task
 from rollouts.prompt_optimization.demos import example_of
 
@@ -62,7 +62,7 @@ def usual_rollout(
     for name, template in program.modules.items():
         endpoint = task.endpoints.get(name, task.endpoint)
         messages = render(template, {**dict.fromkeys(template.placeholders, ""), **sample.inputs})
-        answer = count_tokens(str(sample.ground_truth or "")) + _ANSWER_FRAME
+        answer = count_tokens(value_text(sample.ground_truth or "")) + _ANSWER_FRAME
         tokens = sum(count_tokens(message.content) + _MESSAGE_FRAME for message in messages)
         tokens += min(endpoint.sampling.max_tokens, answer)
         worst = worst_case(Request(endpoint=endpoint, messages=messages))

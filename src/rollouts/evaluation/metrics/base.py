@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rollouts.dtypes import Metric, Sample, Score, Trajectory, canonical_json
+from rollouts.dtypes import Metric, Sample, Score, Trajectory, canonical_json, value_text
 from rollouts.errors import EvaluationError
 
 _SHOWN = 200
@@ -16,7 +16,7 @@ _SHOWN = 200
 class BuiltIn:
     """A built-in score function. `options` (JSON values) and `version` are part of what it computes, so of its key.
 
-    `asks` says that it calls a model.
+    `asks` says that it calls a model, `any_of` that it takes a list in the ground truth for several accepted answers.
     """
 
     name: str
@@ -24,6 +24,7 @@ class BuiltIn:
     score: Callable[[Trajectory, Sample], Score | Awaitable[Score]]
     version: int = 1
     asks: bool = False
+    any_of: bool = False
 
     def __call__(self, trajectory: Trajectory, sample: Sample) -> Score | Awaitable[Score]:
         return self.score(trajectory, sample)
@@ -70,18 +71,15 @@ def truths(sample: Sample) -> tuple[Any, ...]:
 
 
 def as_text(value: Any) -> str:
-    """A ground truth as a model would write it: `true` for True, `5` for 5.0, JSON for objects."""
+    """A ground truth as answers are compared with it: as a model is shown it, but `5` for 5.0 and JSON without spaces,
+    its keys sorted."""
     match value:
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
         case float() if value.is_integer():
             return str(int(value))
         case dict() | list():
             return canonical_json(value)
         case _:
-            return str(value)
+            return value_text(value)
 
 
 def shown(text: str) -> str:

@@ -73,7 +73,7 @@ def numeric_match(*, tolerance: float = 0.0, rel_tol: float = 1e-6) -> BuiltIn:
         wrong = f"Expected {' or '.join(map(_written, wanted))}, got {_written(got)} (from {shown(trajectory.output)})."
         return score_of("numeric_match", right, "Correct." if right else wrong)
 
-    return BuiltIn(name="numeric_match", options={"tolerance": tolerance, "rel_tol": rel_tol}, score=score)
+    return BuiltIn(name="numeric_match", options={"tolerance": tolerance, "rel_tol": rel_tol}, score=score, any_of=True)
 
 
 def parse_number(text: str) -> Number | None:

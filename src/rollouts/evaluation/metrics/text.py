@@ -43,7 +43,7 @@ def exact_match(*, normalise: bool = True) -> BuiltIn:
         right = any(_matches(trajectory.output, truth, normalise) for truth in accepted)
         return score_of("exact_match", right, "Correct." if right else expected(accepted, trajectory.output))
 
-    return BuiltIn(name="exact_match", options={"normalise": normalise}, score=score, version=3)
+    return BuiltIn(name="exact_match", options={"normalise": normalise}, score=score, any_of=True, version=3)
 
 
 def contains(*, normalise: bool = True) -> BuiltIn:
@@ -60,7 +60,7 @@ def contains(*, normalise: bool = True) -> BuiltIn:
         right = any(_holds(trajectory.output, truth, normalise) for truth in accepted)
         return score_of("contains", right, "Correct." if right else expected(accepted, trajectory.output))
 
-    return BuiltIn(name="contains", options={"normalise": normalise}, score=score, version=2)
+    return BuiltIn(name="contains", options={"normalise": normalise}, score=score, any_of=True, version=2)
 
 
 def f1() -> BuiltIn:
@@ -84,7 +84,7 @@ def f1() -> BuiltIn:
         ]
         return score_of("f1", value, f"Expected {shown(best)}; {', '.join(parts)}.")
 
-    return BuiltIn(name="f1", options={}, score=score)
+    return BuiltIn(name="f1", options={}, score=score, any_of=True)
 
 
 def regex(pattern: str | None = None, *, full: bool = False, ignore_case: bool = False) -> BuiltIn:
@@ -115,7 +115,8 @@ def regex(pattern: str | None = None, *, full: bool = False, ignore_case: bool =
         wrong = f"Expected the answer to {how} the pattern {wanted}, got {shown(text)}."
         return score_of("regex", right, "Correct." if right else wrong)
 
-    return BuiltIn(name="regex", options={"pattern": pattern, "full": full, "ignore_case": ignore_case}, score=score)
+    options = {"pattern": pattern, "full": full, "ignore_case": ignore_case}
+    return BuiltIn(name="regex", options=options, score=score, any_of=per_sample)
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rollouts.dtypes import Endpoint, Message, PromptTemplate, Request, pieces
+from rollouts.dtypes import Endpoint, Message, PromptTemplate, Request, pieces, value_text
 from rollouts.errors import ConfigError
 from rollouts.llm.openai_wire import body_of
 from rollouts.llm.registry import spec_of
@@ -63,12 +63,12 @@ def marked(template: PromptTemplate) -> Callable[[str], str]:
     return rewrite
 
 
-def example(template: PromptTemplate) -> dict[str, Any]:
+def example(template: PromptTemplate) -> dict[str, str]:
     """Values for all variables: those of the first demonstration that has them, else `<name>`."""
     names = variables(template)
     for demo in template.few_shot_examples:
         if demo.values is not None and set(names) <= set(demo.values):
-            return {name: str(demo.values[name]) for name in names}
+            return {name: value_text(demo.values[name]) for name in names}
     return {name: f"<{name}>" for name in names}
 
 

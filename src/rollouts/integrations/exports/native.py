@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from rollouts.dtypes import FewShotExample, PromptTemplate
+from rollouts.dtypes import FewShotExample, PromptTemplate, value_text
 from rollouts.integrations.exports.chat import prompt_messages
 from rollouts.integrations.exports.layout import document
 
@@ -39,5 +39,5 @@ def _row(demo: FewShotExample, shown: Collection[str]) -> dict[str, Any]:
     values = demo.to_json().get("values")
     asked = [value for name, value in (values or {}).items() if name in shown]
     query = asked[0] if len(asked) == 1 else demo.input
-    row = {"query": str(query), "label": demo.output, "message": demo.input}
+    row = {"query": value_text(query), "label": demo.output, "message": demo.input}
     return row if values is None else {**row, "values": values}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rollouts.dtypes import PromptTemplate, TextPart, placeholders
+from rollouts.prompt_optimization.proposers.copies import Copies, squeeze
 
 _REPEATED = 3
 
@@ -14,8 +15,8 @@ class InstructionGuard:
     """Says why a rewritten `part` of `template` is refused, or None.
 
     Placeholders are a contract: exactly those that the part has now. Frozen spans that it holds stay word for word.
-    Longer than `max_tokens` is refused, and so is a text that quotes a whole training input, one seen before (case and
-    spaces aside), or one that repeats itself or holds the tags of a proposal.
+    Longer than `max_tokens` is refused, and so is a text that copies out of training rows what `template` does not have
+    (see `Copies`), one seen before (case and spaces aside), or one that repeats itself or holds the tags of a proposal.
     """
 
     def __init__(
@@ -26,14 +27,14 @@ class InstructionGuard:
         frozen_spans: Sequence[str] = (),
         max_tokens: int = 600,
         count_tokens: Callable[[str], int],
-        inputs: Sequence[str] = (),
+        copies: Copies | None = None,
     ) -> None:
         text = template.system if part == "system" else template.user_template
         self._placeholders = placeholders(text)
         self._frozen = tuple(span for span in frozen_spans if span in text)
         self._max_tokens, self._count = max_tokens, count_tokens
-        self._inputs = tuple(_squeeze(text) for text in inputs if len(text) >= 40)
-        self._seen: set[str] = {_squeeze(text)}
+        self._copies, self._known = copies, squeeze(f"{template.system}\n{template.user_template}")
+        self._seen: set[str] = {squeeze(text)}
 
     def __call__(self, text: str) -> str | None:
         if not text.strip():
@@ -57,17 +58,13 @@ class InstructionGuard:
         lines = Counter(line.strip() for line in text.splitlines() if line.strip())
         if max(lines.values()) >= _REPEATED:
             return "it repeats itself"
-        squeezed = _squeeze(text)
-        if any(known in squeezed for known in self._inputs):
-            return "it copies a whole training example"
+        squeezed = squeeze(text)
+        if self._copies is not None and self._copies.copied(squeezed, self._known):
+            return "it copies a training example word for word"
         if squeezed in self._seen:
             return "it is the same as an earlier instruction"
         return None
 
     def remember(self, text: str) -> None:
         """Later proposals may not repeat this one."""
-        self._seen.add(_squeeze(text))
-
-
-def _squeeze(text: str) -> str:
-    return " ".join(text.lower().split())
+        self._seen.add(squeeze(text))
