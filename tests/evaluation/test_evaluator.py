@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from rollouts.budget import Budget, Spend
-from rollouts.dtypes import Message, Request, Response, Sample, Tool, ToolCall, Trajectory
+from rollouts.dtypes import (
+    Message,
+    Program,
+    PromptTemplate,
+    Request,
+    Response,
+    Sample,
+    Tool,
+    ToolCall,
+    Trajectory,
+    fill,
+)
 from rollouts.errors import (
     AuthenticationFailed,
     CallTimeout,
@@ -433,6 +444,21 @@ async def test_a_tool_using_rollout_is_read_back_with_its_messages(store: Store)
     assert Message("tool", "seen", (), "1") in again[0].trajectory.messages
 
 
+async def test_a_stored_run_of_a_module_shows_values_as_they_were_sent() -> None:
+    async def run(sample: Sample, agents: Any) -> Trajectory:
+        return await agents["main"]({"q": {"vip": True, "n": None}})  # type: ignore[no-any-return]
+
+    store = MemoryStore()
+    program = Program(modules={"main": PromptTemplate("", "Q: {q}")}, run=run)
+    llm = ScriptedLLM({'Q: {"vip": true, "n": null}': "answer 0"})
+    await evaluator(llm, store=store).evaluate(cells(1, program))
+    (again,) = await evaluator(ScriptedLLM({}), store=store).evaluate(cells(1, program))
+    assert again.cached
+    assert again.trajectory is not None
+    (trace,) = again.trajectory.traces
+    assert fill("Q: {q}", trace.values) == llm.requests[0].messages[-1].content
+
+
 async def test_the_bound_on_slots_holds_over_all_batches() -> None:
     llm = ScriptedLLM(answers(200), latency_s=0.001)
     ev = evaluator(llm, slots=5)
@@ -441,6 +467,4 @@ async def test_the_bound_on_slots_holds_over_all_batches() -> None:
 
 
 def test_the_kit_scores_exactly() -> None:
-    from rollouts.dtypes import Trajectory
-
     assert right(Trajectory(messages=(), output="answer 0"), samples(1)[0]) == 1.0

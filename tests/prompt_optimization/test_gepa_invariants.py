@@ -13,6 +13,8 @@
 11  No row of validation or test is shown to a model as an example.
 12  A failed call is no score.
 13  The result can be saved and read back.
+14  No instruction copies a training row.
+15  A demonstration shows one answer, as a model would write it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,11 +33,21 @@ from typing import Any
 import pytest
 
 from rollouts.budget import Budget
-from rollouts.dtypes import Price, Request, Response
+from rollouts.dtypes import Price, PromptTemplate, Request, Response
 from rollouts.errors import ProviderUnavailable, StoreError
-from rollouts.prompt_optimization import OptimizationResult
+from rollouts.evaluation.metrics import exact_match
+from rollouts.prompt_optimization import (
+    GEPAConfig,
+    MIPROConfig,
+    OptimizationResult,
+    RMIPROConfig,
+    StudyOptions,
+    run_gepa,
+    run_mipro,
+    run_rmipro,
+)
 from rollouts.store import MemoryStore, open_store
-from rollouts.testing import FakeClock, FaultyStore, SimulatedLLM
+from rollouts.testing import FakeClock, FaultyStore, ScriptedLLM, SimulatedLLM
 from rollouts.testing.latency import log_normal, pareto
 
 from .methods import METHODS, SMALL_GEPA, optimized, small
@@ -338,6 +351,57 @@ async def test_13_the_result_can_be_saved_and_read_back(method: str) -> None:
     again = OptimizationResult.from_json(text)
     assert told(again) == told(result)
     assert [entry.parents for entry in again.population] == [entry.parents for entry in result.population]
+
+
+@pytest.mark.parametrize("run", [run_mipro, run_gepa, run_rmipro])
+async def test_14_no_instruction_copies_a_training_row(run: Any) -> None:
+    """Whatever stands around the row's text in the user message."""
+    copied = "I was charged twice for my plan in month number"
+    rows = [{"text": f"{copied} {n}, refund me", "route": "billing" if n % 2 else "bugs"} for n in range(90)]
+    refused: list[str] = []
+
+    def reply(request: Request) -> str:
+        shown = "\n".join(message.content for message in request.messages)
+        if request.phase != "propose":
+            assert copied not in request.messages[0].content
+            return "billing"
+        if "cannot be used" in shown:
+            refused.append(shown)
+        found = re.search(rf"{copied} \d+, refund me", shown)
+        assert found
+        return f"<instruction>Route it, v{request.repeat}. '{found[0]}' goes to bugs.</instruction>"
+
+    config = {
+        run_mipro: MIPROConfig(num_trials=3, num_candidates=4),
+        run_gepa: GEPAConfig(generations=3, rule_candidates=0),
+        run_rmipro: RMIPROConfig(num_candidates=4),
+    }[run]
+    start = PromptTemplate("Route.", "Ticket: {text}\nRoute:")
+    options = StudyOptions(budget=Budget(max_rollouts=100), providers={ENDPOINT.name: ScriptedLLM(reply)})
+    result = await run(start, config, rows, ENDPOINT, ENDPOINT, exact_match(), options=options)
+    assert refused
+    assert not any(copied in entry.system for entry in result.final_population)
+
+
+@both
+async def test_15_examples_show_one_accepted_answer_as_json(method: str) -> None:
+    """A list of accepted answers is no answer, and its first items are the labels."""
+    rows = [{"text": f"ticket {n}", "label": ["billing", "Billing dept"] if n % 2 else ["bugs"]} for n in range(60)]
+    said, told = set(), []
+
+    def reply(request: Request) -> str:
+        if request.phase == "propose":
+            told.append(request.messages[0].content)
+        said.update(message.content for message in request.messages[:-1] if message.role == "assistant")
+        return "<instruction>Route it.</instruction>" if request.phase == "propose" else "no idea"
+
+    config = small(method)
+    run: Any = run_gepa if method == "gepa" else run_mipro
+    options = StudyOptions(budget=Budget(max_rollouts=120), providers={ENDPOINT.name: ScriptedLLM(reply)})
+    await run(PromptTemplate("Route.", "{text}"), config, rows, ENDPOINT, ENDPOINT, exact_match(), options=options)
+    assert {"billing", "bugs"} <= said
+    assert not any("[" in text for text in said)
+    assert all("one of billing, bugs" in text for text in told)
 
 
 @both
