@@ -56,12 +56,11 @@ def evaluate(loaded: LoadedConfig, wishes: Wishes) -> int:
         _show(console, report, wishes.part)
     if ended.interrupted is not None:
         return ended.interrupted
-    missing = report.summary.missing
-    if wishes.fail_under is not None and missing:
-        told = f"--fail-under asks for all rows, and {missing} did not fit in the limits"
+    summary = report.summary
+    if wishes.fail_under is not None and summary.missing:
+        told = f"--fail-under asks for all rows, and {summary.missing} did not fit in the limits"
         console.print(told, style="red", soft_wrap=True)
         return failures.BELOW
-    summary = report.summary
     return below(wishes.fail_under, summary.mean, console, scored=summary.scored, failed=summary.failed)
 
 

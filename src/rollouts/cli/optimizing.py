@@ -80,7 +80,7 @@ def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
             failures.print_json({"run_id": study.run_id, "kept": True, "stop_reason": result.stop_reason})
         told = f"{result.stop_reason}: run {study.run_id} keeps the verdict and the files that it had"
         console.print(told, style="yellow", soft_wrap=True)
-        return int(ended.interrupted or _below(wishes.fail_under, study.settled or {}, console))
+        return int(ended.interrupted or _gate(wishes.fail_under, study.settled or {}, console))
     files = save(job, result, store)
     if wishes.as_json:
         failures.print_json(words.plain(result_json(result, study, files, job.store)))
@@ -89,7 +89,7 @@ def _run(job: Job, store: Store, wishes: Wishes, console: Console) -> int:
     if ended.interrupted is not None:
         console.print("interrupted: the best so far is kept; go on with --resume", style="yellow", soft_wrap=True)
         return int(ended.interrupted)
-    return _below(wishes.fail_under, result.details["summary"], console)
+    return _gate(wishes.fail_under, result.details["summary"], console)
 
 
 def _resumed(loaded: LoadedConfig, job: Job, store: Store, run_id: str | None) -> Job:
@@ -102,7 +102,7 @@ def _resumed(loaded: LoadedConfig, job: Job, store: Store, run_id: str | None) -
     return replace(job, options=replace(job.options, run_id=run.id, resume=True))
 
 
-def _below(threshold: float | None, summary: Mapping[str, Any], console: Console) -> int:
+def _gate(threshold: float | None, summary: Mapping[str, Any], console: Console) -> int:
     """`below` for the mean on test rows that a summary has, on validation rows where there are none."""
     verdict = summary.get("verdict") or {}
     tested = verdict.get("best", {})

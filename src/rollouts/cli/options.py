@@ -26,7 +26,7 @@ StorePlace = Annotated[
 Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Folder for the result files.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
 Jobs = Annotated[int | None, typer.Option("-j", "--jobs", metavar="N", help="Rollouts in flight at once.")]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="Failed calls are not sent again.")]
+FailFast = Annotated[bool | None, typer.Option("--fail-fast", help="Failed calls are not sent again.")]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="Most rows of the data to use.")]
 Usd = Annotated[float | None, typer.Option("--budget-usd", metavar="X", help="Hard cap in dollars.")]
 Calls = Annotated[int | None, typer.Option("--max-calls", metavar="N", help="Hard cap on model calls.")]

@@ -16,6 +16,7 @@ from rich.text import Text
 from rollouts.cli import words
 from rollouts.prompt_optimization import Study
 from rollouts.prompt_optimization.interrupts import GRACE_S
+from rollouts.prompt_optimization.proposers.lost import Lost
 
 _REFRESH_S = 0.15
 _HEARTBEAT_S = 15.0
@@ -147,8 +148,8 @@ class Progress:
             self._print(f"{self._place()} {trial_text(data)}")
         elif kind == "proposal_lost" and data["reason"] not in self._told:
             self._told.add(data["reason"])
-            detail = f": {data['detail']}" if data["detail"] else ""
-            self.console.print(f"  a proposal failed: {data['reason']}{detail}", style="yellow", soft_wrap=True)
+            lost = Lost(data["reason"], data["detail"])
+            self.console.print(f"  a proposal failed: {lost}", style="yellow", soft_wrap=True)
         elif kind == "child":
             self.console.print(f"  {child_text(data)}", soft_wrap=True)
 

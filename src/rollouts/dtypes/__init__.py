@@ -47,7 +47,7 @@ from rollouts.dtypes.scoring import (
     Trace,
     Trajectory,
 )
-from rollouts.dtypes.values import value_text
+from rollouts.dtypes.values import named_text, value_text
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -90,6 +90,7 @@ __all__ = [
     "digest",
     "digest_of",
     "fill",
+    "named_text",
     "opened",
     "pieces",
     "placeholder_name",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -19,3 +20,8 @@ def value_text(value: Any) -> str:
                 return str(value)
         case _:
             return str(value)
+
+
+def named_text(values: Mapping[str, Any]) -> str:
+    """A line `name: value` for each of the values, as `value_text` writes them."""
+    return "\n".join(f"{name}: {value_text(value)}" for name, value in values.items())

@@ -276,9 +276,8 @@ class Evaluator:
             if evaluation.failure is not None and self._stopped is not None:
                 # A stop keeps failed calls from being sent again: that is no failure of the program.
                 evaluation = _missing(key, cell, evaluation.failure.message)
-            if evaluation.failure is not None and (
-                evaluation.failure.stage == "budget" or (evaluation.failure.outage and not evaluation.calls)
-            ):
+            away = evaluation.failure is not None and evaluation.failure.outage
+            if is_missing(evaluation) or (away and not evaluation.calls):
                 used = Spend()  # nothing came of it, and nothing was paid for it
         except TimeoutError:
             evaluation, used = _missing(key, cell, self._why_cut()), Spend()

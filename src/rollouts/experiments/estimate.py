@@ -227,9 +227,8 @@ def _module(job: Job, name: str, phase: str, count: int, demo_share: float) -> P
 def _judgements(job: Job, count: int) -> PhaseEstimate:
     judge, samples = job.others[1], list(job.data.val)
     longest_answer = job.task.endpoint.sampling.max_tokens
-    inputs = ["\n".join(value_text(value) for value in sample.inputs.values()) for sample in samples]
     answer = min(longest_answer, _usual_answer(samples))
-    prompt = _mean([tokens_of(text) for text in inputs]) + answer + _JUDGE_FRAME
+    prompt = _mean([tokens_of(_plain(sample)) for sample in samples]) + answer + _JUDGE_FRAME
     requests = [_request(template, sample, judge) for template in job.start.modules.values() for sample in samples]
     worst = max(upper_bound(request) for request in requests) + (longest_answer + _JUDGE_FRAME) * _BYTES_PER_TOKEN
     usual = Usage(prompt_tokens=round(prompt), completion_tokens=_JUDGE_ANSWER)

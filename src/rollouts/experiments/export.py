@@ -13,8 +13,6 @@ from rollouts.dtypes import PromptTemplate
 from rollouts.errors import ConfigError
 from rollouts.store.base import RunRow, Store
 
-Which = str
-"""The start, the best, or a program's digest (or the beginning of it)."""
 _PAGE = 500
 
 
@@ -50,9 +48,9 @@ def _unified(before: str, after: str) -> tuple[str, ...]:
     return tuple(line for line in lines if not line.startswith(("---", "+++")))
 
 
-def stored_modules(store: Store, run: RunRow, which: Which = "best") -> dict[str, PromptTemplate]:
-    """The modules of the program that a run started from, found, or tried. Raises ConfigError when it has not come so
-    far, or has tried no such program."""
+def stored_modules(store: Store, run: RunRow, which: str = "best") -> dict[str, PromptTemplate]:
+    """The modules of a program of the run: of its `start`, of the `best` it found, or of one that it tried, by its
+    digest or the beginning of it. Raises ConfigError when it has not come so far, or has tried no such program."""
     if which in ("start", "best"):
         digest = run.summary.get(f"{which}_program")
     else:

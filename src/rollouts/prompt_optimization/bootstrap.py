@@ -62,6 +62,11 @@ class DemoSettings(DemoCounts, Protocol):
     def seed(self) -> int: ...
 
 
+def rows_to_show(study: Study, start: Program, train: Sequence[Sample]) -> list[Sample]:
+    """The training rows that can be shown as they are, with the answer that a demonstration shows."""
+    return with_one_answer(list(filter(start.filled_by, train)), study.evaluator.task.score_fn)
+
+
 async def demo_sets_of(
     study: Study, start: Program, attempts: Sequence[Sample], train: Sequence[Sample], settings: DemoSettings
 ) -> tuple[dict[str, list[DemoSet]], int]:
@@ -77,7 +82,7 @@ async def demo_sets_of(
     limits = DemoLimits(
         bootstrapped=settings.max_bootstrapped_demos, labelled=settings.max_labeled_demos, sets=settings.num_demo_sets
     )
-    rows = with_one_answer(list(filter(start.filled_by, train)), study.evaluator.task.score_fn)
+    rows = rows_to_show(study, start, train)
     sets = {
         name: build_demo_sets(template, rows, shown[name], limits, seed=settings.seed)
         for name, template in start.modules.items()

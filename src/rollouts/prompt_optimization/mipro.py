@@ -23,9 +23,9 @@ from rollouts.dtypes import (
     ScoreFn,
 )
 from rollouts.evaluation import Task
-from rollouts.prompt_optimization.bootstrap import bootstrap_demos, demo_sets_of
+from rollouts.prompt_optimization.bootstrap import bootstrap_demos, demo_sets_of, rows_to_show
 from rollouts.prompt_optimization.configs import MIPROConfig
-from rollouts.prompt_optimization.demos import Answers, DemoSet, demo_pool, varied, with_one_answer
+from rollouts.prompt_optimization.demos import Answers, DemoSet, demo_pool, varied
 from rollouts.prompt_optimization.finish import final_check, finalists, result_of
 from rollouts.prompt_optimization.objectives import with_objectives
 from rollouts.prompt_optimization.opening import closing, open_study, running
@@ -86,7 +86,7 @@ async def mipro(
     plan = plan.without_bootstrap(plan.bootstrap - attempted)
     half = len(data.test) // 2
     check = [study.spawn(study.evaluate(cells_of(start, data.test[:half]), phase="test", priority=_FILLER))]
-    rows = with_one_answer(list(filter(start.filled_by, data.train)), study.evaluator.task.score_fn)
+    rows = rows_to_show(study, start, data.train)
     pools = {name: demo_pool(template, rows, demo_sets[name]) for name, template in start.modules.items()}
     space = ProgramSpace(start, _factors(start, targets, texts, demo_sets), study.fits, study.keeps)
     study.enter("search", instructions=space.levels("system"), demo_sets=space.levels("demos"))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rollouts.dtypes import Endpoint, Evaluation, Message, PromptTemplate, Sample, Trace, fill, value_text
+from rollouts.dtypes import Endpoint, Evaluation, Message, PromptTemplate, Sample, Trace, fill, named_text, value_text
 from rollouts.prompt_optimization.proposers.base import Check, ProposalContext
 from rollouts.prompt_optimization.proposers.lost import Tell, nobody
 from rollouts.prompt_optimization.proposers.writing import (
@@ -124,8 +124,9 @@ def records_of(
                 )
             )
         if not mine:
-            given = "\n".join(f"{name}: {value_text(value)}" for name, value in sample.inputs.items())
-            out.append(Record(given=_cut(given), said="", score=evaluation.value, feedback=feedback))
+            out.append(
+                Record(given=_cut(named_text(sample.inputs)), said="", score=evaluation.value, feedback=feedback)
+            )
     return out
 
 

@@ -85,9 +85,8 @@ class StudyOptions:
 
 class Study:
     """Made by `opening.open_study`; close it with `close`. `remarks` are notes for the result, `proposals` what became
-    of the texts that models were asked for. `settled` is the
-    summary of a run that was done before: it stays the run's when going on with it ends by an error, undecided or
-    with fewer test rows. `kept` says that it did."""
+    of the texts that models were asked for. `settled` is the summary of a run that was done before: it stays the run's
+    when going on with it ends by an error, undecided or with fewer test rows. `kept` says that it did."""
 
     def __init__(
         self,

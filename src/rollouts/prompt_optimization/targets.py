@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rollouts.datasets import describe
-from rollouts.dtypes import FewShotExample, Program, PromptTemplate, Sample, TextPart, value_text
+from rollouts.dtypes import FewShotExample, Program, PromptTemplate, Sample, TextPart, named_text, value_text
 from rollouts.errors import ConfigError
 from rollouts.prompt_optimization.demos import example_of, with_one_answer
 from rollouts.prompt_optimization.proposers import (
@@ -111,5 +111,4 @@ def _example(template: PromptTemplate | None, sample: Sample) -> FewShotExample:
     """A demonstration; for a program of several modules, whose templates are filled inside, the row's values."""
     if template is not None:
         return example_of(template, sample)
-    given = "\n".join(f"{name}: {value_text(value)}" for name, value in sample.inputs.items())
-    return FewShotExample(given, value_text(sample.ground_truth))
+    return FewShotExample(named_text(sample.inputs), value_text(sample.ground_truth))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
+from rollouts.prompt_optimization.proposers.lost import Lost
 from rollouts.service.jobs import ENDED, JobRow
 from rollouts.service.synth.endings import failure, results
 from rollouts.service.synth.names import Family, Told, name_of
@@ -115,7 +116,7 @@ class Translation:
         yield Told("proposed", f"{data['added']} instructions proposed", data)
 
     def _proposal_lost(self, data: Mapping[str, Any]) -> Iterator[Told]:
-        text = f"a proposal failed: {data['reason']}" + (f": {data['detail']}" if data["detail"] else "")
+        text = f"a proposal failed: {Lost(data['reason'], data['detail'])}"
         yield Told("warning", text, {"warning": text}, "warn")
 
     def _trial(self, data: Mapping[str, Any]) -> Iterator[Told]:
