@@ -31,9 +31,7 @@ from rollouts.prompt_optimization import (
     run_rmipro,
 )
 
-from .worlds import ENDPOINT, START, World, splits
-
-FULL = MIPROConfig(num_trials=25, num_candidates=12, max_labeled_demos=16, minibatch_size=15)
+from .worlds import ENDPOINT, FULL, START, World, splits
 
 
 async def test_a_winner_that_breaks_the_form_does_not_ship() -> None:

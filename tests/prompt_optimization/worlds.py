@@ -18,6 +18,7 @@ from rollouts.testing.latency import LatencyLaw
 
 ENDPOINT = Endpoint(provider="sim", model="m", sampling=Sampling(max_tokens=16))
 START = PromptTemplate("Route the ticket.", "Ticket: {ticket}\nRoute:", id="start")
+FULL = MIPROConfig(num_trials=25, num_candidates=12, max_labeled_demos=16, minibatch_size=15)
 SMALL = MIPROConfig(
     num_trials=6, num_candidates=4, minibatch_size=6, max_labeled_demos=8, max_bootstrapped_demos=2, num_demo_sets=4
 )
