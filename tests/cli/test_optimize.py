@@ -164,7 +164,7 @@ def test_answers_that_were_cut_are_noted(cli: Cli, provider: Provider) -> None:
     found = answer.json["notes"]
     assert answer.err.count("a proposal failed: the answer was empty") == 1
     assert any(note.startswith("2 of 2 proposals failed: 2 x the answer was empty: the model spent") for note in found)
-    assert any("answers were cut" in note for note in found)
+    assert any("answers of the best prompt were cut" in note for note in found)
     shown = cli("runs", "show", "latest").out
     assert all(f"Note: {note}." in shown for note in found)
 

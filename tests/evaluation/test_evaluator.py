@@ -37,7 +37,7 @@ from rollouts.store import MemoryStore, Store, open_store
 from rollouts.store.base import RunRow
 from rollouts.testing import ScriptedLLM
 
-from .kit import answers, cells, evaluator, kinds, right, samples
+from .kit import PROGRAM, answers, cells, evaluator, kinds, right, samples
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -200,9 +200,19 @@ async def test_answers_that_were_cut_are_noted_each_once_and_those_of_the_store_
         ev = evaluator(cutting(cut), store=store, run_id=run)
         for _ in range(2):
             assert all(e.score is not None for e in await ev.evaluate(cells(total)))
-        assert (ev.answers.cut, ev.answers.empty) == (cut, cut)
         told = f"{cut} of {total} answers were cut at max_completion_tokens = 8 ({cut} of them empty)"
-        assert [note.startswith(told) for note in ev.answers.notes()] == [True] * noted
+        assert [note.startswith(told) for note in ev.answers.notes(PROGRAM.digest)] == [True] * noted
+
+
+async def test_cut_answers_are_those_of_one_program() -> None:
+    brief = Program.single(PromptTemplate("Say it.", "Briefly: {q}"))
+    said = {f"Briefly: question {n}": f"answer {n}" for n in range(10)}
+    silent = {f"Q: question {n}": Response(text="", finish_reason="length") for n in range(10)}
+    ev = evaluator(ScriptedLLM({**said, **silent}))
+    await ev.evaluate([*cells(10), *cells(10, brief)])
+    (note,) = ev.answers.notes(PROGRAM.digest, "the prompt")
+    assert note.startswith("10 of 10 answers of the prompt were cut at max_completion_tokens = 8")
+    assert ev.answers.notes(brief.digest) == ()
 
 
 async def test_an_answer_that_was_cut_and_cannot_be_scored_counts_as_cut() -> None:
@@ -211,7 +221,7 @@ async def test_an_answer_that_was_cut_and_cannot_be_scored_counts_as_cut() -> No
 
     ev = evaluator(cutting(3), score_fn=strict)
     assert kinds(await ev.evaluate(cells(6))) == {"ok": 3, "score:ZeroDivisionError": 3}
-    assert len(ev.answers.notes()) == 1
+    assert len(ev.answers.notes(PROGRAM.digest)) == 1
 
 
 async def test_a_stored_rollout_of_an_equal_row_goes_by_the_asking_rows_id(store: Store) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass, field
 
 _SHARE, _LEAST = 0.05, 3
 
 
+@dataclass
+class _OfProgram:
+    seen: set[str] = field(default_factory=set)
+    cut: int = 0
+    empty: int = 0
+
+
 class Answers:
-    """Counts a run's rollouts that have an answer, those of them in which one was `cut` at its limit, and the `empty`
-    ones among these: a model that thinks may use up the limit before it says anything.
+    """Counts, by program, the rollouts that have an answer, those of them in which one was cut at its limit, and the
+    empty ones among these: a model that thinks may use up the limit before it says anything.
 
     A rollout that is served from the store counts like any other, once; those that an older version stored do not say
     whether they were cut. `limits` are the endpoints' limits, in tokens.
@@ -17,24 +26,25 @@ class Answers:
 
     def __init__(self, limits: Collection[int]) -> None:
         self._limits = frozenset(limits)
-        self._seen: set[str] = set()
-        self.cut = self.empty = 0
+        self._by_program: defaultdict[str, _OfProgram] = defaultdict(_OfProgram)
 
-    def count(self, key: str, output: str, *, cut: bool) -> None:
-        """Takes note of the rollout `key`; of its first time only."""
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        self.cut += cut
-        self.empty += cut and not output.strip()
+    def count(self, program: str, key: str, output: str, *, cut: bool) -> None:
+        """Takes note of the rollout `key` of the program with that digest; of its first time only."""
+        of = self._by_program[program]
+        if key not in of.seen:
+            of.seen.add(key)
+            of.cut += cut
+            of.empty += cut and not output.strip()
 
-    def notes(self) -> tuple[str, ...]:
-        """What the result should say: nothing below 3 cut answers, and at 5 % of all or less."""
-        total = len(self._seen)
-        if self.cut < _LEAST or self.cut <= _SHARE * total:
+    def notes(self, program: str, whose: str = "") -> tuple[str, ...]:
+        """What the result should say of a program, called `whose`: nothing below 3 cut answers, and at 5 % of its
+        answers or less."""
+        of = self._by_program[program]
+        if of.cut < _LEAST or of.cut <= _SHARE * len(of.seen):
             return ()
         at = "max_completion_tokens"
         if len(self._limits) == 1:
             at += f" = {next(iter(self._limits))}"
-        empty = f" ({self.empty} of them empty)" if self.empty else ""
-        return (f"{self.cut} of {total} answers were cut at {at}{empty}; raise it, or ask for shorter answers",)
+        empty = f" ({of.empty} of them empty)" if of.empty else ""
+        answers = f"answers of {whose}" if whose else "answers"
+        return (f"{of.cut} of {len(of.seen)} {answers} were cut at {at}{empty}; raise it, or ask for shorter answers",)

@@ -141,7 +141,7 @@ class Evaluator:
                 todo.append(index)
             else:
                 out[index] = self._served(row, cells[index])
-                self.answers.count(key, row.output, cut=row.data.get("cut", False))
+                self.answers.count(row.program, key, row.output, cut=row.data.get("cut", False))
                 if (spend := self.paid.use(key)) is not None:
                     self.progress.note(row.program, spend)
         self.progress.cached += len(cells) - len(todo)
@@ -310,7 +310,7 @@ class Evaluator:
         progress.note(evaluation.program, spent)
         trajectory, failure = evaluation.trajectory, evaluation.failure
         if trajectory is not None and (failure is None or failure.stage == "score"):
-            self.answers.count(evaluation.key, evaluation.output, cut=trajectory.cut)
+            self.answers.count(evaluation.program, evaluation.key, evaluation.output, cut=trajectory.cut)
         if self.store is not None:
             rows: list[Row] = [_to_row(evaluation, sample, self.run_id, phase)]
             if evaluation.failure is not None:  # the row stays that of the run in which the rollout failed first

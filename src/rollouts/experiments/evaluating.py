@@ -104,7 +104,7 @@ async def evaluate_prompt(
         spend=study.ledger.spent,
         elapsed_s=study.elapsed,
         stop_reason=study.stop_reason or missing,
-        notes=study.evaluator.answers.notes(),
+        notes=study.evaluator.answers.notes(program.digest),
         repeats=tuple(summarise(one for one in evaluations if one.repeat == n).mean for n in range(repeats)),
         unsteady=_unsteady(evaluations),
     )

@@ -226,8 +226,8 @@ def result_of(
     # Where a gain is shown, there is nothing to say about why there might be none.
     notes = () if decision.decision == "ship" else _head_room(study, population, val, report)
     study.emit("headroom", notes=list(notes))
-    came_short = (*study.proposals.notes(), *study.evaluator.answers.notes())
-    notes = (*study.remarks, *came_short, *notes, *study.violations.notes(start))
+    cut = study.evaluator.answers.notes(winner.program.digest, "the best prompt")
+    notes = (*study.remarks, *study.proposals.notes(), *cut, *notes, *study.violations.notes(start))
     phases = {name.removeprefix("task/"): spend for name, spend in study.ledger.by_phase.items()}
     summary: dict[str, Any] = {
         "best_score": winner.score,
