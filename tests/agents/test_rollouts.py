@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rollouts import Endpoint, Metric, MIPROConfig, PromptTemplate, Score, StudyOptions, run_mipro
-from rollouts.agents import AgentLimits
+from rollouts.agents import AgentLimits, tools_of
 from rollouts.dtypes import FewShotExample, Message, Program, Request, Response, Sample, ToolCall
 from rollouts.environments.calculator import CalculatorEnvironment
 from rollouts.evaluation import Task, evaluate_sample, rollout_key
@@ -169,6 +169,22 @@ async def test_the_seeds_snippet_with_tool_using_agents() -> None:
     assert bootstrapped, "the tool calls of bootstrapped demonstrations are kept"
     assert [message.role for message in bootstrapped[0].messages] == ["assistant", "tool", "assistant"]
     assert result.spend.calls == model.calls
+    asked = [request.messages[0].content for request in model.requests if request.phase == "propose"]
+    assert asked
+    assert all("- calculate(expression): " in text for text in asked), "who writes instructions knows the tools"
+
+
+async def test_an_environment_that_cannot_be_made_shows_no_tools() -> None:
+    class Broken(Adder):
+        async def reset(self, sample: Mapping[str, Any]) -> None:
+            raise OSError("no server")
+
+    def refuse(sample: dict[str, Any]) -> Adder:
+        raise KeyError("text")
+
+    factories = (lambda _: Adder(), lambda _: Broken(), refuse, None)
+    shown = [await tools_of(factory, {}, AgentLimits()) for factory in factories]
+    assert [[tool.name for tool in tools] for tools in shown] == [["add", "big"], [], [], []]
 
 
 def served(body: dict[str, Any]) -> str | dict[str, Any]:

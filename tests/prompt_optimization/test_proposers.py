@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rollouts.datasets import describe
-from rollouts.dtypes import Endpoint, FewShotExample, PromptTemplate, Request, Response, Sample, Sampling
+from rollouts.dtypes import Endpoint, FewShotExample, PromptTemplate, Request, Response, Sample, Sampling, Tool
 from rollouts.errors import (
     AuthenticationFailed,
     BudgetExhausted,
@@ -226,6 +226,20 @@ async def test_each_proposal_is_asked_for_with_its_own_tip_after_a_shared_prefix
         assert request.phase == "propose"
         assert request.endpoint.sampling.temperature >= 0.7
         assert request.endpoint.sampling.max_tokens >= 512
+
+
+async def test_proposals_know_the_tools() -> None:
+    schema = {"type": "object", "properties": {"query": {"type": "string"}, "limit": {"type": "integer"}}}
+    search = Tool(name="search", description="Finds pages.\n  Best first.", parameters=schema)
+    tools = [search, Tool(name="today", description="x" * 400, parameters={"type": "object"})]
+    proposer, fake = llm(lambda request: "<instruction>better</instruction>")
+    await proposer.propose(context(tools=tools), 1)
+    await proposer.propose(context(tools=[search] * 50), 1)
+    await proposer.propose(context(), 1)
+    few, many, none = (request.messages[0].content for request in fake.requests)
+    assert "- search(query, limit): Finds pages. Best first.\n- today(): " + "x" * 300 + "...\n\n" in few
+    assert (many.count("search("), "and 10 more" in many) == (40, True)
+    assert "tools" not in none
 
 
 async def test_proposals_are_asked_for_in_parallel() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rollouts.agents.deadline import Overtime, within
 from rollouts.agents.limits import AgentLimits
-from rollouts.dtypes import Environment, EnvironmentFactory
+from rollouts.dtypes import Environment, EnvironmentFactory, Tool
 from rollouts.errors import ConfigError, EnvironmentFailed
 from rollouts.llm.clock import Clock, SystemClock
 
@@ -45,3 +45,17 @@ async def opened(
     finally:
         with contextlib.suppress(Exception):
             await within(limit, clock, environment.close())
+
+
+async def tools_of(
+    factory: EnvironmentFactory | None, sample: Mapping[str, Any], limits: AgentLimits
+) -> tuple[Tool, ...]:
+    """The tools that a model may call on `sample`. None of an environment that cannot be made or reset for it: its
+    rollouts say why."""
+    if factory is None:
+        return ()
+    try:
+        async with opened(factory, sample, limits) as environment:
+            return tuple(environment.tools())
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever the user's code raises
+        return ()

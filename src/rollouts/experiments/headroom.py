@@ -110,7 +110,7 @@ async def _variants(job: Job, study: Study, start: Program) -> list[tuple[str, P
     config, alone = job.settings, len(start.modules) == 1
     rewritten = isinstance(config, GEPAConfig) or config.optimize_instructions
     texts: list[tuple[str, Program]] = []
-    for target in targets_of(study, start, job.data.train, config) if rewritten else ():
+    for target in await targets_of(study, start, job.data.train, config) if rewritten else ():
         for proposal in await target.propose([RuleProposer()], _SIZES[0]):
             changed = start.modules[target.module].replace(**{target.part: proposal.text})
             where = "" if alone else f"{target.module}: "

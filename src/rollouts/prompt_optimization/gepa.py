@@ -49,7 +49,7 @@ async def gepa(
     study: Study, start: Program, data: Splits, config: GEPAConfig, reflector: Reflector
 ) -> OptimizationResult:
     """Improves `start` on `data` within the study's budget and returns the best program with a verdict."""
-    targets = targets_of(study, start, data.train, config)
+    targets = await targets_of(study, start, data.train, config)
     plan = planned(
         config,
         data,

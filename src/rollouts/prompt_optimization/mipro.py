@@ -60,7 +60,7 @@ async def mipro(
     study: Study, start: Program, data: Splits, config: MIPROConfig, proposers: Sequence[Proposer]
 ) -> OptimizationResult:
     """Improves `start` on `data` within the study's budget and returns the best program with a verdict."""
-    targets = targets_of(study, start, data.train, config) if config.optimize_instructions else []
+    targets = await targets_of(study, start, data.train, config) if config.optimize_instructions else []
     plan = planned(
         config,
         data,
@@ -244,7 +244,7 @@ async def propose_instructions(
     rows = samples_from_dicts(dataset, template.placeholders)
     opts = replace(options or StudyOptions(), method="propose")
     async with running(_unscored(endpoint), [endpoint], opts) as study:
-        (target,) = targets_of(study, Program.single(template), rows, MIPROConfig())
+        (target,) = await targets_of(study, Program.single(template), rows, MIPROConfig())
         proposals = await target.propose(default_proposers(study, endpoint, seed=0), num_candidates)
     return [proposal.text for proposal in proposals]
 

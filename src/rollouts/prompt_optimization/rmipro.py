@@ -58,7 +58,7 @@ async def rmipro(
     """Improves `start` on `data` within the study's budgets and returns the best program with a verdict."""
     usual = usual_by_module(study, start, data.train[-1])
     remarks = check_limits(study, start, data.train[-1], usual)
-    targets = targets_of(study, start, data.train, config) if config.optimize_instructions else []
+    targets = await targets_of(study, start, data.train, config) if config.optimize_instructions else []
     changed = study.usual_rollout(usual_candidate(start, data.train, config), data.train[-1])
     plan = rmipro_plan(study.options, config, data, usual, changed)
     data = data.cut(val=plan.val, test=plan.test)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from rollouts.agents import tools_of
 from rollouts.datasets import describe
-from rollouts.dtypes import FewShotExample, Program, PromptTemplate, Sample, TextPart, named_text, value_text
+from rollouts.dtypes import FewShotExample, Program, PromptTemplate, Sample, TextPart, Tool, named_text, value_text
 from rollouts.errors import ConfigError
 from rollouts.prompt_optimization.demos import example_of, with_one_answer
 from rollouts.prompt_optimization.proposers import (
@@ -53,15 +54,18 @@ class Target:
         return await propose(proposers, replace(self.context, tried=tried, round=number), count, self.guard)
 
 
-def targets_of(study: Study, start: Program, train: Sequence[Sample], settings: TextSettings) -> list[Target]:
-    """The texts that `settings.optimize` names, module by module. Proposals are only ever shown training rows.
+async def targets_of(study: Study, start: Program, train: Sequence[Sample], settings: TextSettings) -> list[Target]:
+    """The texts that `settings.optimize` names, module by module. Proposals are only ever shown training rows,
+    and the tools that there are for the first of them.
 
     Raises ConfigError for a frozen span that none of them holds.
     """
     copies = Copies([[value_text(value) for value in sample.inputs.values()] for sample in train])
-    train = with_one_answer(train, study.evaluator.task.score_fn)
+    task = study.evaluator.task
+    train = with_one_answer(train, task.score_fn)
+    tools = await tools_of(task.environment_factory, train[0].inputs, task.limits) if train else ()
     targets = [
-        _target(study, start, name, part, train, copies, settings)
+        _target(study, start, name, part, train, copies, tools, settings)
         for name in start.modules
         for part in settings.optimize
     ]
@@ -79,6 +83,7 @@ def _target(
     part: TextPart,
     train: Sequence[Sample],
     copies: Copies,
+    tools: Sequence[Tool],
     settings: TextSettings,
 ) -> Target:
     template = start.modules[module]
@@ -103,6 +108,7 @@ def _target(
         part=part,
         module=module,
         others={name: other.system for name, other in start.modules.items() if name != module},
+        tools=tools,
     )
     return Target(module=module, part=part, guard=guard, context=context)
 

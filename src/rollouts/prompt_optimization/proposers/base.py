@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from rollouts.datasets import DatasetSummary
-from rollouts.dtypes import FewShotExample, PromptTemplate, TextPart
+from rollouts.dtypes import FewShotExample, PromptTemplate, TextPart, Tool
 
 Check = Callable[[str], str | None]
 """Text -> why it is refused, or None."""
@@ -37,6 +37,7 @@ class ProposalContext:
     from 0.
 
     `module` names the template in a program of several modules, and `others` holds the system texts of the rest.
+    `tools` are those that the model may call.
     """
 
     template: PromptTemplate
@@ -51,6 +52,7 @@ class ProposalContext:
     part: TextPart = "system"
     module: str = ""
     others: Mapping[str, str] = field(default_factory=dict)
+    tools: Sequence[Tool] = ()
 
     @property
     def text(self) -> str:

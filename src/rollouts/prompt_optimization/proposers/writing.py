@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rollouts.datasets import DatasetSummary
-from rollouts.dtypes import Endpoint, Message, Request, Response, TextPart, unescaped
+from rollouts.dtypes import Endpoint, Message, Request, Response, TextPart, Tool, unescaped
 from rollouts.errors import FATAL, BudgetExhausted, ProviderError
 from rollouts.prompt_optimization.proposers.base import Check, ProposalContext
 from rollouts.prompt_optimization.proposers.lost import Lost, Tell, nobody
@@ -22,6 +22,7 @@ _SHORT: dict[TextPart, str] = {"system": "instruction", "user_template": "templa
 _TAGGED = re.compile(r"<instruction>\s*(.*?)\s*(?:</instruction>|$)", re.DOTALL | re.IGNORECASE)
 _FENCED = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
 _LABELS = 60
+_TOOLS, _TOOL_CHARS = 40, 300
 _KINDS = {"number": "the right answer is a number", "json": "the right answer is JSON", "text": "the answer is text"}
 
 
@@ -139,12 +140,25 @@ def summary_text(summary: DatasetSummary) -> str:
     return "; ".join(parts) + "."
 
 
+def tools_text(tools: Sequence[Tool]) -> str:
+    """Tools in a line each, for a prompt."""
+    lines = []
+    for tool in tools[:_TOOLS]:
+        arguments = ", ".join(tool.parameters.get("properties") or ())
+        about = " ".join(tool.description.split())
+        lines.append(f"- {tool.name}({arguments}): {about[:_TOOL_CHARS]}{'...' if len(about) > _TOOL_CHARS else ''}")
+    more = f"\n- and {len(tools) - _TOOLS} more" if len(tools) > _TOOLS else ""
+    return "The model can call these tools, and is told of them besides:\n" + "\n".join(lines) + more
+
+
 def task_parts(context: ProposalContext) -> list[str]:
-    """The task in paragraphs: what the program is for, its other steps, its data, and the text that goes with this."""
+    """The task in paragraphs: what it is for, its other steps, its tools and data, and the text that goes with this."""
     parts = [f"What the program is for: {context.description}"] if context.description else []
     if context.others:
         others = "\n".join(f"- {name}: {system}" for name, system in context.others.items())
         parts.append(f"The program has several steps; yours is {context.module!r}. The others:\n{others}")
+    if context.tools:
+        parts.append(tools_text(context.tools))
     parts.append(f"The data it works on: {summary_text(context.summary)}")
     if context.part == "system":
         parts.append("The user message is made from this template:\n" + context.template.user_template)

@@ -71,7 +71,7 @@ async def _propose(
     number: int,
 ) -> None:
     start = system.start
-    target = targets_of(study, start, list(system.rows), config)[0]
+    target = (await targets_of(study, start, list(system.rows), config))[0]
     part, means = target.part, system.bandit.means()
     tried = []
     for name in system.bandit.ranking():
