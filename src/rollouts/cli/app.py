@@ -30,6 +30,7 @@ from rollouts.cli.options import (
     Seed,
     Settings,
     StorePlace,
+    Track,
     Usd,
 )
 from rollouts.cli.run_commands import runs_app
@@ -162,6 +163,7 @@ def optimize(
     max_calls: Calls = None,
     jobs: Jobs = None,
     fail_fast: FailFast = None,
+    track: Track = None,
     limit: Limit = None,
     seed: Seed = None,
     store: StorePlace = None,
@@ -188,6 +190,7 @@ def optimize(
         max_calls=max_calls,
         jobs=jobs,
         fail_fast=fail_fast,
+        track=track,
         limit=limit,
         seed=seed,
         store=store,

@@ -27,6 +27,9 @@ Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Folder fo
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
 Jobs = Annotated[int | None, typer.Option("-j", "--jobs", metavar="N", help="Rollouts in flight at once.")]
 FailFast = Annotated[bool | None, typer.Option("--fail-fast", help="Failed calls are not sent again.")]
+Track = Annotated[
+    str | None, typer.Option("--track", metavar="TRACKER", help="Tells mlflow or wandb of the run as it goes.")
+]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="Most rows of the data to use.")]
 Usd = Annotated[float | None, typer.Option("--budget-usd", metavar="X", help="Hard cap in dollars.")]
 Calls = Annotated[int | None, typer.Option("--max-calls", metavar="N", help="Hard cap on model calls.")]

@@ -28,6 +28,7 @@ _SETTINGS = {
     "max_calls": "termination_config.max_calls",
     "jobs": "execution.slots",
     "fail_fast": "execution.fail_fast",
+    "track": "execution.track",
     "limit": "dataset.limit",
     "seed": "seed",
     "store": "execution.store",

@@ -20,6 +20,7 @@ from rollouts.experiments.config_tables import (
     ProposerTable,
     ScoreTable,
 )
+from rollouts.integrations.tracking.registry import TrackerName
 
 
 class MiproTable(Table):
@@ -105,6 +106,13 @@ class ExecutionTable(Table):
     rollout_timeout_s: float | None = setting(
         None, "Seconds after which a whole rollout is given up, retries and all.", shown="no limit", gt=0
     )
+    track: TrackerName | None = setting(
+        None,
+        "Tracker that is told of the run: `mlflow` or `wandb` (extras of the same names), with its own variables for "
+        "address and login.",
+        shown="none",
+    )
+    track_project: str = setting("rollouts", "Experiment of MLflow, or project of W&B, for `track`.", min_length=1)
     store: str | None = setting(
         None,
         "Where results are kept: an SQLite file, relative to the working directory, or a database URL, no password.",

@@ -34,6 +34,7 @@ from rollouts.experiments.judging import StudyGenerate
 from rollouts.experiments.loading import LoadedConfig
 from rollouts.experiments.results import contents_of, write_results
 from rollouts.experiments.starting import make_importable, to_start
+from rollouts.integrations.tracking import Tracking, make_tracker
 from rollouts.llm.retry import RetryPolicy
 from rollouts.prompt_optimization import GEPAConfig, MIPROConfig, OptimizationResult, RMIPROConfig, Splits, StudyOptions
 from rollouts.prompt_optimization.gepa import default_reflector, gepa
@@ -52,7 +53,8 @@ class Job:
     """Everything that a run needs, checked, with nothing spent and no connection made.
 
     `start` is the program to improve; the kind of `settings` says by which search. `store` is a path or URL; `folder`
-    is where the result files go. `work` takes the place of the search, for what is none.
+    is where the result files go. `tracking` makes what tells a tracker of experiments. `work` takes the place of the
+    search, for what is none.
     """
 
     config: Mapping[str, Any]
@@ -67,6 +69,7 @@ class Job:
     folder: Path
     generate: StudyGenerate
     notes: tuple[str, ...] = ()
+    tracking: Callable[[], Tracking] | None = None
     work: Callable[[Study], Coroutine[Any, Any, OptimizationResult]] | None = None
 
 
@@ -140,6 +143,7 @@ def prepare(
         folder=Path(job.results_folder or "results"),
         generate=generate,
         notes=(*loaded.notes, *notes),
+        tracking=_tracking(job, loaded.resolved),
     )
 
 
@@ -170,6 +174,16 @@ def _settings(job: JobConfig, start: Program) -> MIPROConfig | GEPAConfig:
 def _environment(job: JobConfig) -> EnvironmentFactory | None:
     table = job.environment
     return None if table is None else make_environment_factory(table.name, **table.options)
+
+
+def _tracking(job: JobConfig, settings: Mapping[str, Any]) -> Callable[[], Tracking] | None:
+    """Makes what tells the job's tracker. Raises ConfigError where its package is missing."""
+    name = job.execution.track
+    if name is None:
+        return None
+    make_tracker(name)
+    called, project = job.name or "rollouts", job.execution.track_project
+    return lambda: Tracking(make_tracker(name), name=called, project=project, settings=settings)
 
 
 def load_splits(
@@ -220,19 +234,31 @@ def _by_number(plan: DatasetPlan, pool: Sequence[Sample], divide: Callable[..., 
 
 async def run_job(job: Job, store: Store, *, options: StudyOptions | None = None) -> tuple[OptimizationResult, Study]:
     """Runs the job in `store`, to its end or to where the budget or a stop ends it, and returns result and study."""
+    opened: list[Study] = []
+
+    async def work(opts: StudyOptions) -> OptimizationResult:
+        study = open_study(job.task, job.others, opts)
+        opened.append(study)
+        job.generate.bind(study)
+        return await closing(study, _search(job, study))
+
     opts = replace(options or job.options, store=store)
-    study = open_study(job.task, job.others, opts)
-    job.generate.bind(study)
+    if job.tracking is None:
+        result = await work(opts)
+    else:
+        result = await job.tracking().around(work, opts, lambda found: result_files(job, found, store))
+    return result, opened[0]
+
+
+def _search(job: Job, study: Study) -> Coroutine[Any, Any, OptimizationResult]:
     settings = job.settings
     if job.work is not None:
-        work = job.work(study)
-    elif isinstance(settings, GEPAConfig):
-        work = gepa(study, job.start, job.data, settings, default_reflector(study, job.proposer, settings.seed))
-    elif isinstance(settings, RMIPROConfig):
-        work = rmipro(study, job.start, job.data, settings, default_writers(study, job.proposer, settings))
-    else:
-        work = mipro(study, job.start, job.data, settings, default_proposers(study, job.proposer, settings.seed))
-    return await closing(study, work), study
+        return job.work(study)
+    if isinstance(settings, GEPAConfig):
+        return gepa(study, job.start, job.data, settings, default_reflector(study, job.proposer, settings.seed))
+    if isinstance(settings, RMIPROConfig):
+        return rmipro(study, job.start, job.data, settings, default_writers(study, job.proposer, settings))
+    return mipro(study, job.start, job.data, settings, default_proposers(study, job.proposer, settings.seed))
 
 
 def save(job: Job, result: OptimizationResult, store: Store) -> dict[str, str]:
