@@ -31,7 +31,7 @@ class MLflowRun:
         earlier = client.search_runs([experiment], f"tags.`{_TAG}` = '{run.run_id}'", max_results=1)
         if earlier:
             self._id = earlier[0].info.run_id
-            client.set_terminated(self._id, "RUNNING")
+            client.update_run(self._id, status="RUNNING")
             return
         self._id = client.create_run(experiment, tags={_TAG: run.run_id}, run_name=run.name).info.run_id
         params = [Param(name, value) for name, value in _flat(run.settings)]

@@ -112,8 +112,8 @@ class Tracking:
             if self._error is None:
                 try:
                     work()
-                except Exception as error:  # noqa: BLE001 - whatever the tracker's library raises
-                    self._error = error
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the tracker's library raises
+                    self._error = error if isinstance(error, Exception) else RuntimeError(str(error))
         self._done.set()
 
 
