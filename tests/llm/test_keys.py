@@ -91,8 +91,10 @@ def test_addresses(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert address_of(at("openai")) == "https://gate.example/v1"
     assert address_of(at("openai", base_url="https://x.example/v1/chat/completions")) == "https://x.example/v1"
     assert address_of(at("local")) == ""
-    with pytest.raises(ConfigError, match="AZURE_OPENAI_ENDPOINT"):
+    with pytest.raises(ConfigError, match=r"AZURE_OPENAI_ENDPOINT, for example https://NAME\.openai\.azure\.com"):
         address_of(at("azure"))
+    with pytest.raises(ConfigError, match="BEDROCK_BASE_URL, for example https://bedrock-mantle"):
+        address_of(at("bedrock"))
     for wrong in ("localhost:8000", "ftp://x", "http://", "http://x:99999/v1", "http://x:port"):
         with pytest.raises(ConfigError, match="base_url"):
             address_of(at("openai_compatible", base_url=wrong))

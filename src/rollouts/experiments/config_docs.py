@@ -89,8 +89,10 @@ _PROVIDERS_HEAD = """\
 
 The variables that hold a provider's key and its address; the first that is set counts. `api_key_env` and `base_url` go
 before them. They are read from the environment, else from the nearest `.env`. `vllm`, `ollama`, `openai_compatible` and
-any server on this machine need no key. A model on Azure is `azure/DEPLOYMENT`. What is not listed is reached through an
-OpenAI-compatible gateway, Amazon Bedrock for example: `provider = "openai_compatible"`, with `model` and `base_url`.
+any server on this machine need no key. A model on Azure is `azure/DEPLOYMENT`. Amazon Bedrock is asked at its
+OpenAI-compatible address, `https://bedrock-mantle.REGION.api.aws/v1`, with a Bedrock API key. What is not listed is
+reached by `provider = "openai_compatible"`, with `model` and `base_url`: a gateway, or the address of Vertex AI, whose
+tokens are valid for an hour.
 """
 _EXTRA_HEAD = """\
 `extra` holds fields of the provider's own, which are put into every request (from Python, None takes a field out).

@@ -55,7 +55,7 @@ def address_of(endpoint: Endpoint) -> str:
         origin, url = next(iter(_lookup(spec.base_url_env)), ("base_url", spec.base_url))
     if url is None:
         ways = " or ".join(["base_url", *spec.base_url_env])
-        raise ConfigError(f"no address for {endpoint.name}: set {ways}, for example https://host/v1")
+        raise ConfigError(f"no address for {endpoint.name}: set {ways}, for example {spec.example}")
     return _normal(url.strip(), spec, origin)
 
 

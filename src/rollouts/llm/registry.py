@@ -36,6 +36,8 @@ class ProviderSpec:
     key_env: tuple[str, ...] = ()
     prices: str | None = None
     self_hosted: bool = False
+    example: str = "https://host/v1"
+    """What an address looks like, for the message where one is needed."""
     needs_key: bool = True
     key_header: Literal["authorization", "api-key"] = "authorization"
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -70,9 +72,18 @@ _PROVIDERS = (
         base_url_env=("AZURE_OPENAI_ENDPOINT",),
         key_env=("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"),
         prices="azure",
+        example="https://NAME.openai.azure.com",
         key_header="api-key",
         limit_field="max_completion_tokens",
         openai_models=True,
+    ),
+    ProviderSpec(
+        name="bedrock",
+        base_url_env=("BEDROCK_BASE_URL",),
+        key_env=("AWS_BEARER_TOKEN_BEDROCK",),
+        prices="aws",
+        example="https://bedrock-mantle.us-east-1.api.aws/v1",
+        limit_field="max_completion_tokens",
     ),
     ProviderSpec(
         name="gemini",
